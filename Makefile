@@ -1,0 +1,71 @@
+# Everything a developer does here. Works on a fresh clone; ARGS="..." passes arguments on.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench openapi lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Left empty, the newest Python from 3.13 down to 3.11 that works is taken.
+PYTHON ?=
+# The build backend is locked as well: an isolated build would fetch one without a hash.
+INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.server ## Start a server with a demo page; needs Python and nothing else
+	@exec $(BIN)/notifier demo $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
+	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Check format, lint, types and import walls
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_imports.py
+
+bench: $(VENV)/.dev ## Measure the figures the README claims
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
+	@mkdir -p openapi
+	@$(BIN)/notifier openapi > openapi/openapi.json.new || { rm -f openapi/openapi.json.new; exit 1; }
+	@mv openapi/openapi.json.new openapi/openapi.json
+
+# dev.txt first: it holds everything, and the others take their versions from it, so what is tested is what runs.
+COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock"
+
+lock: build/uv/bin/uv ## Resolve the locks anew; ARGS=--upgrade takes newer versions
+	$(COMPILE) pyproject.toml --extra server --group dev --group build -o requirements/dev.txt $(ARGS)
+	$(COMPILE) pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
+	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+
+clean: ## Remove the environment, caches and build output
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find notifier tests -name __pycache__ -prune -exec rm -rf {} +
+
+# pip is the last thing venv writes, so an interrupted attempt is taken up again.
+$(BIN)/pip:
+	@python="$(PYTHON)"; python=$${python:-$$(scripts/find_python.sh)} && \
+	  echo "Creating $(VENV) with $$("$$python" --version) ..." && "$$python" -m venv $(VENV)
+
+# The stamps: an environment is brought up to date when its lock or the project's metadata changed.
+$(VENV)/.server: requirements/server.txt requirements/build.txt pyproject.toml | $(BIN)/pip
+	@echo "Installing the service's dependencies, about a minute the first time ..."
+	@$(PIP) install --require-hashes -r requirements/server.txt -r requirements/build.txt
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/pip
+	@echo "Installing the dependencies of the service and its tests, a minute or two the first time ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(INSTALL_PROJECT)
+	@touch $@ $(VENV)/.server  # dev.txt holds all of server.txt, at the same versions
+
+build/uv/bin/uv:
+	@python="$(PYTHON)"; python=$${python:-$$(scripts/find_python.sh)} && "$$python" -m venv build/uv
+	@build/uv/bin/python -m pip --disable-pip-version-check --quiet install 'uv>=0.8'

@@ -1,0 +1,86 @@
+"""The rules of entry: who the bearer is, what it may send, and from which pages browsers may come."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from notifier.access.origins import OriginPolicy
+from notifier.access.tokens import TokenVerifier
+from notifier.core.errors import Forbidden, LimitExceeded, Unauthenticated, Unavailable
+from notifier.core.identity import Identity, Tenant
+
+SEND: Final = "notify:send"
+BROADCAST: Final = "notify:broadcast"
+ANY_TENANT: Final = "notify:any-tenant"
+
+
+class Gate:
+    """Lets in who may enter, and raises for the others.
+
+    Args:
+        sessions: how many sessions there are now.
+        sessions_of: how many a user of a tenant has.
+        max_sessions, max_sessions_per_user: one more is refused.
+    """
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        origins: OriginPolicy,
+        *,
+        sessions: Callable[[], int],
+        sessions_of: Callable[[Tenant, str], int],
+        max_sessions: int,
+        max_sessions_per_user: int,
+    ) -> None:
+        self._verifier = verifier
+        self._origins = origins
+        self._sessions = sessions
+        self._sessions_of = sessions_of
+        self._max_sessions = max_sessions
+        self._max_sessions_per_user = max_sessions_per_user
+        self.is_draining = False  # Set once, when the process is about to end: no new sessions.
+
+    def authenticate(self, token: str) -> Identity:
+        """Verify a token. Raises Unauthenticated."""
+        return self._verifier.verify(token)
+
+    def authenticate_sender(self, authorization: str | None) -> Identity:
+        """Verify the Authorization header of a request that wants to send."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("token_missing", "send a token as Authorization: Bearer")
+        caller = self._verifier.verify(token.strip())
+        _require(caller, SEND)
+        return caller
+
+    def authorise(self, caller: Identity, tenant: Tenant, *, everyone: bool) -> None:
+        """Check that the caller may send into the tenant, and to everyone of it. Raises Forbidden."""
+        if tenant != caller.tenant and tenant not in caller.tenants and ANY_TENANT not in caller.scopes:
+            detail = f"this token may not send into another tenant; {ANY_TENANT} or a tenants claim would allow it"
+            raise Forbidden("tenant_forbidden", detail, scope=ANY_TENANT)
+        if everyone:
+            _require(caller, BROADCAST)
+
+    def check_origin(self, origin: str | None, scheme: str, host: str) -> None:
+        """Check where a browser's page comes from. Raises Forbidden."""
+        if not self._origins.allows(origin, scheme=scheme, host=host):
+            raise Forbidden("origin_forbidden", "pages of this origin may not connect")
+
+    def check_room(self) -> None:
+        """Check that this process takes sessions now. Raises Unavailable."""
+        if self.is_draining:
+            raise Unavailable("draining", "this replica is about to end; connect again to reach another")
+        if self._sessions() >= self._max_sessions:
+            raise Unavailable("overload", "this replica has as many sessions as it may have")
+
+    def admit(self, identity: Identity) -> None:
+        """Check the session limit of a verified user. Raises LimitExceeded."""
+        if self._sessions_of(identity.tenant, identity.user) >= self._max_sessions_per_user:
+            detail = "this user has as many sessions as one may have"
+            raise LimitExceeded("too_many_sessions", detail, retry_after=timedelta(seconds=5))
+
+
+def _require(caller: Identity, scope: str) -> None:
+    if scope not in caller.scopes:
+        raise Forbidden("insufficient_scope", f"this token does not have the scope {scope}", scope=scope)

@@ -1,0 +1,43 @@
+"""How often something may be done: named limits per key, counted by slowapi's limiter in local memory.
+
+slowapi's decorators and middleware are left out for its limiter: with FastAPI's route tree they miss included routers,
+they skip an empty key, and they cost 180 µs a request (`DECISIONS.md`).
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from limits import RateLimitItem, parse
+from slowapi import Limiter
+from slowapi.util import get_remote_address
+
+from notifier.core.errors import LimitExceeded, Standing
+
+
+class Limits:
+    """Counts what callers do.
+
+    Args:
+        policies: from a name to a limit in the words of `limits`, such as `500/second`. Raises ValueError for others.
+    """
+
+    def __init__(self, policies: Mapping[str, str]) -> None:
+        self._items: dict[str, RateLimitItem] = {name: parse(text) for name, text in policies.items()}
+        # Sliding, since a fixed window lets twice the quota through at its edge; two counters a key.
+        limiter = Limiter(key_func=get_remote_address, storage_uri="memory://", strategy="sliding-window-counter")
+        self._strategy = limiter.limiter
+
+    def spend(self, policy: str, key: str, cost: int = 1) -> Standing:
+        """Take `cost` out of the key's allowance. Raises LimitExceeded when it is used up; nothing is taken then."""
+        item = self._items[policy]
+        is_within = self._strategy.hit(item, policy, key, cost=cost)
+        stats = self._strategy.get_window_stats(item, policy, key)
+        reset_seconds = max(1, math.ceil(stats.reset_time - time.time()))
+        standing = Standing(policy, item.amount, item.get_expiry(), max(0, stats.remaining), reset_seconds)
+        if not is_within:
+            detail = f"over the limit of {item.amount} per {item.get_expiry()} s for {policy}"
+            retry_after = timedelta(seconds=reset_seconds)
+            raise LimitExceeded("rate_limited", detail, retry_after=retry_after, standing=standing)
+        return standing

@@ -1,0 +1,280 @@
+"""The composition root: builds every part from the settings and introduces them to each other.
+
+It is the only module that knows all the others; they get plain values and callables from it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from time import time
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
+
+from notifier.access.gate import Gate
+from notifier.access.limits import Limits
+from notifier.access.origins import OriginPolicy
+from notifier.access.topics import grant
+from notifier.core.drain import close_paced
+from notifier.core.errors import NotifierError, Unavailable, UpgradeRequired
+from notifier.core.hub import Hub
+from notifier.core.idempotency import SeenKeys
+from notifier.core.pipeline import Pipeline
+from notifier.core.ports import CloseReason
+from notifier.core.pulse import Pulse
+from notifier.core.window import Window
+from notifier.ingress.http import Guard, HttpDoor
+from notifier.ingress.middleware import AddressLimit, Failsafe, RequestLine
+from notifier.ingress.openapi import SOCKET_ROUTE, describe
+from notifier.ingress.problems import answer_error, problem_response
+from notifier.journal.memory import MemoryJournal
+from notifier.settings import Settings, SettingsError
+from notifier.telemetry.inspection import Inspection
+from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.operations import Insight, create_operations_app
+from notifier.transports.conversation import Rules
+from notifier.transports.frames import Frames
+from notifier.transports.websocket import Door, Timing, WebSocketSessions
+from notifier.trust import build_verifier
+
+log: Final = logging.getLogger(__name__)
+
+
+class Service:
+    """One replica: its parts, its two ASGI apps, and what an orderly end needs.
+
+    Raises SettingsError when a key cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.failed = asyncio.Event()  # Set when a background task ended: the process must end too.
+        self.is_ending = False
+        self._workers: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[int]] = set()
+        self._build_core()
+        self._build_access()
+        self.inspection = Inspection(self.hub, self.window, self.pipeline)
+        self.metrics = Metrics()
+        self.metrics.watch(self.inspection.readings())
+        self.api = self._build_api()
+        self.operations = self._build_operations()
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _build_core(self) -> None:
+        settings = self._settings
+        self.journal = MemoryJournal()
+        self.frames = Frames()
+        self.window = Window(
+            self.journal.start,
+            opened_at_ms=int(time() * 1000),
+            max_age_seconds=settings.window.max_age_seconds,
+            max_index_entries=settings.window.max_index_entries,
+            max_bytes=settings.window.max_bytes,
+        )
+        self.hub = Hub(self.window, self.frames, max_running_cursors=settings.sessions.max_running_cursors)
+        seen_keys = SeenKeys(span_seconds=settings.idempotency.span_seconds, capacity=settings.idempotency.capacity)
+        timeout_seconds = settings.journal.publish_timeout_seconds
+        self.pipeline = Pipeline(
+            self.journal, self.window, self.hub, seen_keys, publish_timeout_seconds=timeout_seconds
+        )
+        self.pulse = Pulse(
+            self.hub,
+            self.window,
+            self.frames,
+            heartbeat_seconds=settings.sessions.heartbeat_seconds,
+            stall_seconds=settings.sessions.stall_timeout_seconds,
+        )
+
+    def _build_access(self) -> None:
+        settings = self._settings
+        origins = settings.http.allowed_origins
+        try:
+            self.origins = OriginPolicy(
+                [origin for origin in origins if origin != "*"],
+                public_origin=settings.http.public_origin,
+                allow_any="*" in origins,
+            )
+        except ValueError as error:
+            raise SettingsError([f"NOTIFIER_HTTP__ALLOWED_ORIGINS: {error}"]) from None
+        self.verifier = build_verifier(settings)
+        self.limits = Limits(settings.limits.model_dump())
+        self.gate = Gate(
+            self.verifier,
+            self.origins,
+            sessions=lambda: len(self.hub),
+            sessions_of=lambda tenant, user: len(self.hub.sessions_of(tenant, user)),
+            max_sessions=settings.sessions.max_total,
+            max_sessions_per_user=settings.sessions.max_per_user,
+        )
+
+    def _build_sockets(self) -> WebSocketSessions:
+        sessions = self._settings.sessions
+        return WebSocketSessions(
+            door=Door(
+                check_origin=self.gate.check_origin,
+                check_room=self.gate.check_room,
+                authenticate=self.gate.authenticate,
+                admit=self.gate.admit,
+                grant=lambda identity, topics, already: grant(identity, topics, already=already),
+                refusal=problem_response,
+                count_handshake=self.metrics.count_handshake,
+            ),
+            hub=self.hub,
+            pulse=self.pulse,
+            pipeline=self.pipeline,
+            rules=Rules(sessions.frame_limit_bytes, sessions.frames_per_second, sessions.frames_burst),
+            timing=Timing(sessions.auth_timeout_seconds, sessions.heartbeat_seconds, sessions.stall_timeout_seconds),
+            write_limit_bytes=sessions.write_limit_bytes,
+            query_token=sessions.query_token,
+        )
+
+    # -- the public port -----------------------------------------------------------------------------------------
+
+    def _build_api(self) -> FastAPI:
+        api = FastAPI(
+            title="notifier",
+            version=version("notifier-push"),
+            description="Send notifications to users, topics, roles or everyone; they arrive on their open sessions.",
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            lifespan=self._lifespan,
+            redirect_slashes=False,
+        )
+        api.openapi = partial(describe, api)  # type: ignore[method-assign]  # FastAPI's documented way to replace it
+        guard = Guard(
+            authenticate=self.gate.authenticate_sender,
+            authorise=lambda caller, notification: self.gate.authorise(
+                caller, notification.tenant, everyone=notification.audience.everyone
+            ),
+            spend=lambda limit, caller, cost: self.limits.spend(
+                limit, f"{caller.issuer} {caller.tenant} {caller.user}", cost
+            ),
+        )
+        door = HttpDoor(self.pipeline, guard, body_seconds=self._settings.http.body_timeout_seconds)
+        api.include_router(door.router())
+        sockets = self._build_sockets()
+        api.add_api_websocket_route("/ws", _served_by(sockets))
+        api.add_api_route("/ws", _want_upgrade, methods=["GET"], **SOCKET_ROUTE)
+        if self._settings.http.openapi:
+            api.add_api_route("/openapi.json", lambda: JSONResponse(api.openapi()), include_in_schema=False)
+        api.add_exception_handler(NotifierError, answer_error)
+        api.add_exception_handler(HTTPException, answer_error)
+        self._add_middleware(api)
+        return api
+
+    def _add_middleware(self, api: FastAPI) -> None:
+        """The last added is the outermost: a line, then CORS on every answer, then the limit, then the routes."""
+        api.add_middleware(Failsafe)
+        api.add_middleware(AddressLimit, spend=partial(self.limits.spend, "address"))
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origin_regex=self.origins.cors_pattern,
+            allow_methods=["GET", "POST"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                "traceparent",
+                "tracestate",
+            ],
+            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed", "X-Request-Id"],
+        )
+        api.add_middleware(RequestLine, observe=self.metrics.observe_request)
+
+    # -- the operations port -------------------------------------------------------------------------------------
+
+    def _build_operations(self) -> Starlette:
+        return create_operations_app(
+            Insight(
+                readiness=self.readiness,
+                metrics=lambda: (self.metrics.render(), self.metrics.content_type),
+                sessions=self.inspection.sessions,
+                notification=self.inspection.notification,
+                rebalance=self._rebalance,
+            )
+        )
+
+    async def readiness(self) -> tuple[bool, Mapping[str, str]]:
+        """Whether to send clients here, and the state of each check."""
+        try:
+            await self.journal.check()
+            journal = "ok"
+        except Unavailable as error:
+            journal = f"degraded: {error.code}"
+        runs = bool(self._workers) and not self.failed.is_set()
+        checks = {
+            "journal": journal,
+            "workers": "ok" if runs else "failed",
+            "drain": "ending" if self.is_ending else "ok",
+        }
+        return runs and not self.is_ending, checks
+
+    def _rebalance(self, fraction: float) -> int:
+        sessions = list(self.hub)
+        chosen = sessions[: round(len(sessions) * fraction)]
+        window_seconds = self._settings.http.drain_window_seconds
+        closing = asyncio.create_task(
+            close_paced(self.hub, self.frames, chosen, CloseReason.REBALANCE, over_seconds=window_seconds)
+        )
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return len(chosen)
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Run the background tasks as long as the app."""
+        self._workers = [
+            self._work("journal follower", self.pipeline.follow_journal()),
+            self._work("pulse", self.pulse.run()),
+        ]
+        try:
+            yield
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def _work(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._on_worker_end)
+        return task
+
+    def _on_worker_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("background task ended", extra={"task": task.get_name()}, exc_info=task.exception())
+            self.failed.set()
+
+    async def close_sessions(self, *, over_seconds: float) -> int:
+        """Take no new sessions, and close the present ones, spread over the time."""
+        self.gate.is_draining = True
+        return await close_paced(self.hub, self.frames, list(self.hub), CloseReason.DRAIN, over_seconds=over_seconds)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the public ASGI app of one replica, for any ASGI server."""
+    return Service(settings).api
+
+
+def _served_by(sockets: WebSocketSessions) -> Callable[[WebSocket], Awaitable[None]]:
+    async def serve(websocket: WebSocket) -> None:
+        await sockets.serve(websocket)
+
+    return serve
+
+
+async def _want_upgrade() -> None:
+    raise UpgradeRequired("upgrade_required", "this address speaks WebSocket")

@@ -1,0 +1,28 @@
+"""Closing sessions at a pace, so that those who come back do not come back all at once."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from notifier.core.hub import Hub
+from notifier.core.ports import CloseReason, FrameMaker
+from notifier.core.session import Session
+
+
+async def close_paced(
+    hub: Hub, frames: FrameMaker, sessions: Sequence[Session], reason: CloseReason, *, over_seconds: float
+) -> int:
+    """Ask each session to come back elsewhere, and close it; spread over the time. Returns how many were closed."""
+    closed = 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for number, session in enumerate(sessions):
+        due = began + over_seconds * number / len(sessions)
+        if due > loop.time():
+            await asyncio.sleep(due - loop.time())
+        if session in hub:
+            after_ms = random.randint(100, 1_000)
+            session.outlet.write([frames.reconnect(reason, hub.position_of(session), after_ms)])
+            hub.close(session, reason)
+            closed += 1
+    return closed

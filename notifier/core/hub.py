@@ -1,0 +1,178 @@
+"""Who is connected to this replica, and the delivery of what the journal says to them.
+
+It knows no sockets, close codes, JSON, tokens or other replicas. Everything here is synchronous: between two turns of
+the event loop a session is registered, moved or delivered to as a whole, which is why a resume has no gap.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from notifier.core.audience import Address, Audience
+from notifier.core.envelope import Envelope, Position
+from notifier.core.identity import Identity, Tenant
+from notifier.core.ports import CloseReason, Frame, FrameMaker
+from notifier.core.replay import Replay, Resume
+from notifier.core.session import Session
+from notifier.core.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one record brings to sessions: envelopes in order, and the tail before the record."""
+
+    before: Position
+    entries: Sequence[tuple[Position, Envelope]]
+
+
+class Hub:
+    """Registers sessions and delivers to them.
+
+    Args:
+        window: what can be replayed, and how far the journal was read.
+        frames: puts an envelope into a frame, once, whatever the number of sessions.
+        max_running_cursors: see `Replay`.
+        clock: Unix seconds, for what has expired.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        frames: FrameMaker,
+        *,
+        max_running_cursors: int = 1_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._window = window
+        self._frames = frames
+        self.replay = Replay(window, frames, lost=self._lose, max_running=max_running_cursors, clock=clock)
+        self._sessions: dict[str, Session] = {}
+        self._index: dict[Tenant, dict[Address, set[Session]]] = {}
+        self._delivered_to_gone = 0
+        self.fallen_behind = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        """The sessions of this moment; they may be removed meanwhile."""
+        return iter(list(self._sessions.values()))
+
+    def __contains__(self, session: Session) -> bool:
+        return session.id in self._sessions
+
+    @property
+    def delivered(self) -> int:
+        """Notification frames written since the start."""
+        return self._delivered_to_gone + sum(session.delivered for session in self._sessions.values())
+
+    def sessions_of(self, tenant: Tenant, user: str) -> frozenset[Session]:
+        """The sessions of one user on this replica."""
+        return frozenset(self._index.get(tenant, {}).get(Address("user", user), ()))
+
+    def register(self, session: Session, presented: str | None) -> Resume:
+        """Take in a session at the position that it presents, and say what it can expect.
+
+        The caller writes its welcome and calls `advance`, in the same turn of the event loop.
+        """
+        resume = self.replay.resume(session.identity.tenant, session.addresses(), presented)
+        self._sessions[session.id] = session
+        self._add_to_index(session)
+        if resume.status == "resumed":
+            self.replay.start(session, resume.position)
+        return resume
+
+    def remove(self, session: Session) -> None:
+        """Let go of a session. Calling it twice does no harm."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        self._remove_from_index(session)
+        self._delivered_to_gone += session.delivered
+        self.replay.end(session)
+
+    def close(self, session: Session, reason: CloseReason) -> None:
+        """End a session for a reason of ours."""
+        self.remove(session)
+        session.outlet.close(reason)
+
+    def subscribe(self, session: Session, topics: Sequence[str], presented: str | None = None) -> Resume:
+        """Add topics; with a position, what they said since then comes first.
+
+        The caller writes its reply and calls `advance`, in the same turn of the event loop. A notification that reached
+        the session by another address as well comes a second time.
+        """
+        addresses = frozenset(Address("topic", topic) for topic in topics)
+        resume = self.replay.resume(session.identity.tenant, addresses, presented)
+        self._reidentify(session, session.identity, session.topics.union(topics))
+        if resume.status == "resumed":
+            self.replay.start_backfill(session, resume.position, addresses)
+        return resume
+
+    def unsubscribe(self, session: Session, topics: Sequence[str]) -> None:
+        """Take topics away."""
+        self._reidentify(session, session.identity, session.topics.difference(topics))
+
+    def refresh(self, session: Session, identity: Identity, topics: frozenset[str]) -> None:
+        """Go on as a fresh identity of the same tenant and user: from now on its roles and these topics count."""
+        self._reidentify(session, identity, topics)
+
+    def position_of(self, session: Session) -> Position:
+        """Where the session stands: everything for it up to here has been written to it."""
+        return session.cursor.position if session.cursor else self._window.tail
+
+    def deliver(self, batch: Batch) -> None:
+        """Offer each envelope to every session it reaches; a live one that cannot take its share falls behind.
+
+        No await and no logging in here: a join between two offers would change the sets under us.
+        """
+        shares: dict[Session, list[Frame]] = {}
+        for position, envelope in batch.entries:
+            reached = self._reached(envelope.tenant, envelope.audience)
+            if not reached:
+                continue
+            frame = self._frames.notification(position, envelope)
+            for session in reached:
+                if session.cursor is None:
+                    shares.setdefault(session, []).append(frame)
+                elif envelope.live_only:
+                    session.offer([self._frames.notification(session.cursor.position, envelope)])
+        for session, frames in shares.items():
+            if not session.offer(frames):
+                self.fallen_behind += 1
+                self.replay.start(session, batch.before)
+
+    def advance(self, session: Session) -> None:
+        """Let a session that is behind go on: its client has taken what it was given."""
+        self.replay.advance(session)
+
+    def _reached(self, tenant: Tenant, audience: Audience) -> set[Session]:
+        index = self._index.get(tenant, {})
+        if len(audience.include) == 1:
+            reached = index.get(audience.include[0], set())
+        else:
+            reached = set().union(*(index.get(address, ()) for address in audience.include))
+        if audience.exclude:
+            return reached.difference(*(index.get(address, ()) for address in audience.exclude))
+        return reached
+
+    def _lose(self, session: Session) -> None:
+        self.close(session, CloseReason.FELL_BEHIND)
+
+    def _reidentify(self, session: Session, identity: Identity, topics: frozenset[str]) -> None:
+        self._remove_from_index(session)
+        session.identity, session.topics = identity, topics
+        self._add_to_index(session)
+
+    def _add_to_index(self, session: Session) -> None:
+        index = self._index.setdefault(session.identity.tenant, {})
+        for address in session.addresses():
+            index.setdefault(address, set()).add(session)
+
+    def _remove_from_index(self, session: Session) -> None:
+        index = self._index[session.identity.tenant]
+        for address in session.addresses():
+            index[address].remove(session)
+            if not index[address]:
+                del index[address]
+        if not index:
+            del self._index[session.identity.tenant]

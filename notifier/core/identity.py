@@ -1,0 +1,35 @@
+"""Who a verified token says the bearer is, and what it may do."""
+
+from dataclasses import dataclass
+from typing import NewType
+
+Tenant = NewType("Tenant", str)
+TopicPattern = tuple[str, ...]
+"""Segments of a topic pattern; `*` stands for one segment, `#` for zero or more. Parsed by `access/topics.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A verified bearer: a person's session or a sending service.
+
+    Args:
+        tenant: the tenant the bearer belongs to.
+        user: the user id, or the name of the calling service; unique within (issuer, tenant).
+        issuer: who vouched for it.
+        roles: addresses of kind role that reach this bearer.
+        topic_patterns: the topics it may subscribe to.
+        scopes: what it may do beyond receiving: `notify:send`, `notify:broadcast`, `notify:any-tenant`.
+        tenants: other tenants it may send into.
+        expires_at: Unix seconds after which the bearer is nobody.
+        token_id: the `jti` claim; None when the issuer gives none.
+    """
+
+    tenant: Tenant
+    user: str
+    issuer: str
+    roles: frozenset[str]
+    topic_patterns: tuple[TopicPattern, ...]
+    scopes: frozenset[str]
+    tenants: frozenset[str]
+    expires_at: float
+    token_id: str | None = None

@@ -1,0 +1,200 @@
+"""The one way through: a notification is appended to the journal, read back from it, and delivered.
+
+It knows neither which journal it is nor which door the notification came through.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from notifier.core.envelope import Envelope, Position
+from notifier.core.errors import IdempotencyKeyReused, NotifierError, Unavailable
+from notifier.core.hub import Batch, Hub
+from notifier.core.idempotency import FirstUse, SeenKeys
+from notifier.core.identity import Tenant
+from notifier.core.notification import IdempotencyKey, Notification, seal
+from notifier.core.ports import Item, Journal, Marker, Record
+from notifier.core.window import Window
+
+LIVE_ONLY_MS: Final = 10_000
+"""A notification with ttl 0 that is read later than this after its acceptance is for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A notification that a door has let in, with the key that makes a retry harmless, if the caller gave one."""
+
+    notification: Notification
+    key: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The journal has the notification. `is_replay`: it had it already, from an earlier request with the same key."""
+
+    id: str
+    tenant: Tenant
+    accepted_at_ms: int
+    is_replay: bool = False
+
+
+class Pipeline:
+    """Takes notifications in at one end, and follows the journal at the other.
+
+    Args:
+        publish_timeout_seconds: an append that takes longer is an Unavailable.
+        readback_timeout_seconds: a keyed item, or a marker, that is not read back in time is an Unavailable.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        window: Window,
+        hub: Hub,
+        seen_keys: SeenKeys,
+        *,
+        publish_timeout_seconds: float = 3.0,
+        readback_timeout_seconds: float = 0.8,
+        ahead_timeout_seconds: float = 5.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._window = window
+        self._hub = hub
+        self._seen_keys = seen_keys
+        self._publish_timeout_seconds = publish_timeout_seconds
+        self._readback_timeout_seconds = readback_timeout_seconds
+        self._ahead_timeout_seconds = ahead_timeout_seconds
+        self._clock = clock
+        self._awaited: dict[str, asyncio.Future[FirstUse | None]] = {}  # by id of the item that is to be read back
+        self.accepted = 0
+        self.repeats = 0
+        self.dropped = 0  # Read too late to be for anybody.
+
+    # -- in ------------------------------------------------------------------------------------------------------
+
+    async def send_notification(self, request: Request) -> Receipt:
+        """Return once the journal has the notification. Raises what is wrong with it, or Unavailable."""
+        (outcome,) = await self.send_batch([request])
+        if isinstance(outcome, NotifierError):
+            raise outcome
+        return outcome
+
+    async def send_batch(self, requests: Sequence[Request]) -> list[Receipt | NotifierError]:
+        """Append the notifications in their order, and give each its outcome. Raises Unavailable for all of them."""
+        accepted_at_ms = self._now_ms()
+        sealed = [_try_seal(request, accepted_at_ms) for request in requests]
+        envelopes = [envelope for envelope in sealed if isinstance(envelope, Envelope)]
+        keyed = [envelope.id for envelope in envelopes if envelope.key_digest is not None]
+        try:
+            for item_id in keyed:
+                self._awaited[item_id] = asyncio.get_running_loop().create_future()
+            await self._append(envelopes)
+            await self._read_back(keyed)
+            self.accepted += len(envelopes)
+            return [item if isinstance(item, NotifierError) else self._outcome(item) for item in sealed]
+        finally:
+            for item_id in keyed:
+                self._awaited.pop(item_id).cancel()
+
+    async def has_read(self, position: Position) -> bool:
+        """Wait until this replica has read as far as a position it has not reached yet.
+
+        False when even a marker appended now comes back first: nobody can have been given that position.
+        """
+        if position.epoch != self._window.tail.epoch or position <= self._window.tail:
+            return True
+        marker = Marker(str(uuid.uuid4()))
+        self._awaited[marker.nonce] = asyncio.get_running_loop().create_future()
+        try:
+            await self._append([marker])
+            async with asyncio.timeout(self._ahead_timeout_seconds):
+                await self._awaited[marker.nonce]
+        except TimeoutError:
+            pass
+        finally:
+            self._awaited.pop(marker.nonce).cancel()
+        return position <= self._window.tail
+
+    async def _append(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        try:
+            async with asyncio.timeout(self._publish_timeout_seconds):
+                await self._journal.append(items)
+        except TimeoutError:
+            raise Unavailable("journal_unavailable", "the journal did not confirm in time") from None
+
+    async def _read_back(self, item_ids: Sequence[str]) -> None:
+        """Wait until the order of the journal has decided on each keyed item."""
+        try:
+            async with asyncio.timeout(self._readback_timeout_seconds):
+                for item_id in item_ids:
+                    await self._awaited[item_id]
+        except TimeoutError:
+            detail = "the notification was not read back from the journal in time; a retry with its key is harmless"
+            raise Unavailable("journal_unavailable", detail, retry_after=timedelta(seconds=1)) from None
+
+    def _outcome(self, envelope: Envelope) -> Receipt | NotifierError:
+        awaited = self._awaited.get(envelope.id)
+        first = awaited.result() if awaited is not None else None
+        if first is None:
+            return Receipt(envelope.id, envelope.tenant, envelope.accepted_at_ms)
+        if first.content_digest != envelope.content_digest:
+            detail = "this idempotency key was used for a notification with other content"
+            return IdempotencyKeyReused("idempotency_key_reused", detail)
+        return Receipt(first.id, envelope.tenant, first.accepted_at_ms, is_replay=True)
+
+    # -- out -----------------------------------------------------------------------------------------------------
+
+    async def follow_journal(self) -> None:
+        """Read the journal from the tail of the window on, and deliver. Never returns."""
+        async for record in self._journal.follow(self._window.tail):
+            self._read(record)
+            await asyncio.sleep(0)  # A backlog of records must not hold the event loop.
+
+    def _read(self, record: Record) -> None:
+        """Take in one record in one turn of the event loop: window first, since whoever falls behind reads it."""
+        before, now_ms = self._window.tail, self._now_ms()
+        entries: list[tuple[Position, Envelope]] = []
+        for index, item in enumerate(record.items):
+            position = Position(record.epoch, record.offset, index)
+            if isinstance(item, Envelope) and self._is_deliverable(item, now_ms):
+                entries.append((position, item))
+                if not item.live_only:
+                    self._window.append(position, item)
+            elif isinstance(item, Marker):
+                self._settle(item.nonce, None)
+            self._window.advance(position)
+        self._hub.deliver(Batch(before, entries))
+
+    def _is_deliverable(self, envelope: Envelope, now_ms: int) -> bool:
+        first = self._seen_keys.first_use(envelope)
+        self._settle(envelope.id, first)
+        if first is not None:
+            self.repeats += 1
+            return False
+        ends_at_ms = envelope.accepted_at_ms + LIVE_ONLY_MS if envelope.live_only else envelope.expires_at_ms
+        if ends_at_ms <= now_ms:
+            self.dropped += 1
+            return False
+        return True
+
+    def _settle(self, item_id: str, first: FirstUse | None) -> None:
+        awaited = self._awaited.get(item_id)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(first)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _try_seal(request: Request, accepted_at_ms: int) -> Envelope | NotifierError:
+    try:
+        return seal(request.notification, accepted_at_ms=accepted_at_ms, key=request.key)
+    except NotifierError as error:
+        return error

@@ -1,0 +1,90 @@
+"""What the core needs from outside: a journal, frames to write, a place to write them."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from notifier.core.envelope import Envelope, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Says nothing; its writer waits to read it back, and then knows that it has read all that came before."""
+
+    nonce: str
+
+
+Item = Envelope | Marker
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Items that entered the journal together. Item i has the position (epoch, offset, i)."""
+
+    epoch: str
+    offset: int
+    items: tuple[Item, ...]
+
+
+class Journal(Protocol):
+    """An ordered, replayable log of records with one order for all who follow it."""
+
+    async def append(self, items: Sequence[Item]) -> None:
+        """Return when the journal has the items, in their order. Raises Unavailable when it does not take them."""
+
+    def follow(self, after: Position) -> AsyncIterator[Record]:
+        """Yield each record after the position, in order, and wait for more without end."""
+
+    async def check(self) -> None:
+        """Raise Unavailable when an append would fail now."""
+
+
+class Frame(Protocol):
+    """One message, prepared once in each encoding that is asked for, and written to many."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its JSON."""
+
+    @property
+    def text(self) -> str:
+        """Its JSON, for servers that frame text themselves."""
+
+
+class FrameMaker(Protocol):
+    """Puts what the core has to say into frames."""
+
+    def notification(self, position: Position, envelope: Envelope) -> Frame: ...
+
+    def heartbeat(self, position: Position) -> Frame: ...
+
+    def token_expiring(self, in_seconds: int) -> Frame: ...
+
+    def reconnect(self, reason: "CloseReason", position: Position, after_ms: int) -> Frame: ...
+
+
+class CloseReason(Enum):
+    """Why the service ends a session; each transport has its own code for it."""
+
+    FELL_BEHIND = "fell_behind"
+    DRAIN = "drain"
+    REBALANCE = "rebalance"
+    TOKEN_EXPIRED = "token_expired"
+    SHUTDOWN = "shutdown"
+
+
+class Outlet(Protocol):
+    """The way out to one client.
+
+    After it refused a write, and whenever a session that is behind has taken what it was given, it calls `Hub.advance`.
+    """
+
+    moved_at: float
+    """Monotonic seconds at which the client last took something."""
+
+    def write(self, frames: Sequence[Frame]) -> bool:
+        """Take all of the frames without waiting, or none of them and return False."""
+
+    def close(self, reason: CloseReason) -> None:
+        """End the connection without waiting."""

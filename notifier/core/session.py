@@ -1,0 +1,77 @@
+"""One client's session: who it is, what it subscribed to, and whether it is live or behind."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from notifier.core.audience import EVERYONE, Address
+from notifier.core.envelope import Position
+from notifier.core.identity import Identity
+from notifier.core.ports import Frame, Outlet
+
+
+@dataclass(slots=True)
+class Backfill:
+    """Topics that joined an open session with a position of their own: what they said over `after` up to `until`."""
+
+    start: Position
+    after: int
+    until: int
+    addresses: frozenset[Address]
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far a session that is not live has read the window."""
+
+    reached: Position
+    started_at: float  # Monotonic seconds at which its turn to catch up began.
+    backfills: list[Backfill] = field(default_factory=list)
+
+    @property
+    def position(self) -> Position:
+        """The place to resume from. The oldest of the backfills': a client that stored more would skip their rest."""
+        return min([self.reached, *(backfill.start for backfill in self.backfills)])
+
+
+class Session:
+    """A session is *live* (each delivery is written at once) or a *cursor* into the window; it has no outbox."""
+
+    __slots__ = (
+        "cursor",
+        "delivered",
+        "due_tick",
+        "ends_at",
+        "heartbeat_at",
+        "id",
+        "identity",
+        "notice_at",
+        "outlet",
+        "topics",
+    )
+
+    def __init__(self, session_id: str, identity: Identity, topics: Iterable[str], outlet: Outlet) -> None:
+        self.id = session_id
+        self.identity = identity
+        self.topics = frozenset(topics)
+        self.outlet = outlet
+        self.cursor: Cursor | None = None  # None while live.
+        self.delivered = 0  # Notification frames that the outlet took.
+        # Set by Pulse, in monotonic seconds; the tick is that of its wheel.
+        self.heartbeat_at = self.notice_at = self.ends_at = 0.0
+        self.due_tick = 0
+
+    def addresses(self) -> frozenset[Address]:
+        """Every address at which this session is reached, by what it may see now."""
+        identity = self.identity
+        return frozenset(
+            [EVERYONE, Address("user", identity.user)]
+            + [Address("role", role) for role in identity.roles]
+            + [Address("topic", topic) for topic in self.topics]
+        )
+
+    def offer(self, frames: Sequence[Frame]) -> bool:
+        """Offer notification frames without waiting. False: none was taken, and the session must fall behind."""
+        if not self.outlet.write(frames):
+            return False
+        self.delivered += len(frames)
+        return True

@@ -1,0 +1,111 @@
+"""JSON as the doors accept it: no duplicate names, no numbers beyond a float, no lone surrogates, no deep nesting.
+
+The standard parser takes all of these. Here they do not stop the parsing either: each leaves a mark in its place, and
+`flaws` finds the marks, so that one bad item of a batch is named by its pointer and the others are not lost.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.core.errors import BadRequest, InvalidNotification, Violation
+
+DEPTH_LIMIT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    code: str
+    detail: str
+
+
+def parse(raw: bytes) -> object:
+    """Parse UTF-8 JSON. Raises BadRequest when it is none, InvalidNotification when its depth breaks the parser."""
+    try:
+        text = raw.decode()
+        try:
+            return _DECODER.decode(text)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # An integer of over 4,300 digits; parse again to mark it in its place.
+            return _CAREFUL_DECODER.decode(text)
+    except UnicodeDecodeError:
+        raise BadRequest("not_json", "the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise BadRequest("not_json", detail) from None
+    except RecursionError:
+        raise InvalidNotification([_too_deep("")]) from None
+
+
+def flaws(value: object, pointer: str = "") -> list[Violation]:
+    """Name each broken rule in a parsed value; the value itself is at depth 1, `pointer` says where it stands."""
+    return list(_flaws(value, pointer, DEPTH_LIMIT))
+
+
+def _flaws(value: object, pointer: str, levels: int) -> Iterator[Violation]:
+    if isinstance(value, str):
+        if not _is_unicode(value):
+            yield Violation(pointer, "lone_surrogate", "text holds half of a surrogate pair")
+    elif isinstance(value, _Mark):
+        yield Violation(pointer, value.code, value.detail)
+    elif isinstance(value, dict | list):
+        if not levels:
+            yield _too_deep(pointer)
+            return
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in items:
+            if isinstance(name, str) and not _is_unicode(name):
+                yield Violation(pointer, "lone_surrogate", "a name holds half of a surrogate pair")
+            else:
+                yield from _flaws(item, f"{pointer}/{escape(name)}", levels - 1)
+
+
+def escape(name: object) -> str:
+    """Write one step of a JSON pointer (RFC 6901)."""
+    return str(name).replace("~", "~0").replace("/", "~1")
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _too_deep(pointer: str) -> Violation:
+    return Violation(pointer, "too_deep", f"nesting is over {DEPTH_LIMIT} levels")
+
+
+def _object(pairs: list[tuple[str, object]]) -> object:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    return _Mark("duplicate_name", "an object has two members of one name")
+
+
+def _constant(name: str) -> object:
+    return _Mark("number_not_finite", f"{name} is not a JSON number")
+
+
+def _float(text: str) -> object:
+    number = float(text)
+    return number if math.isfinite(number) else _Mark("number_not_finite", "a number is beyond what a double holds")
+
+
+def _integer(text: str) -> object:
+    try:
+        return int(text)
+    except ValueError:
+        return _Mark("number_too_long", "an integer has too many digits")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_CAREFUL_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
+)

@@ -1,0 +1,262 @@
+"""The part of the journal that can be replayed: a bounded ring of sealed envelopes, with an index per address.
+
+A resume is a bisection in the few arrays of one person's addresses and a merge of them, not a scan. The window is
+bounded by age, by index entries and by bytes. It knows no encodings, sessions or journals.
+"""
+
+import heapq
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from notifier.core.audience import Address
+from notifier.core.envelope import Envelope, Position
+from notifier.core.identity import Tenant
+
+_Key = TypeVar("_Key")
+
+
+class Entry(NamedTuple):
+    """An envelope and its place."""
+
+    position: Position
+    envelope: Envelope
+
+
+class Share(NamedTuple):
+    """What a reader got: entries in journal order, and the ordinal it has now read up to."""
+
+    entries: list[Entry]
+    reached: int
+
+
+class Track:
+    """The ordinals at one address, oldest first. Dropping from the front costs amortised constant time."""
+
+    __slots__ = ("_head", "_ordinals")
+
+    def __init__(self) -> None:
+        self._ordinals: list[int] = []
+        self._head = 0
+
+    def __len__(self) -> int:
+        return len(self._ordinals) - self._head
+
+    def append(self, ordinal: int) -> None:
+        self._ordinals.append(ordinal)
+
+    def drop_first(self) -> None:
+        self._head += 1
+        if self._head * 2 > len(self._ordinals):
+            del self._ordinals[: self._head]
+            self._head = 0
+
+    def between(self, after: int, until: int) -> list[int]:
+        """The ordinals over `after` and up to `until`."""
+        ordinals = self._ordinals
+        return ordinals[bisect_right(ordinals, after, self._head) : bisect_right(ordinals, until, self._head)]
+
+    def newest_first(self, over: int) -> Iterator[int]:
+        """The ordinals over `over`, newest first."""
+        for at in range(len(self._ordinals) - 1, self._head - 1, -1):
+            if self._ordinals[at] <= over:
+                return
+            yield self._ordinals[at]
+
+
+@dataclass(slots=True)
+class _Tenancy:
+    """What the window holds of one tenant."""
+
+    entries: OrderedDict[int, Entry] = field(default_factory=OrderedDict)
+    tracks: dict[Address, Track] = field(default_factory=dict)
+    collapsing: dict[tuple[Address, str], Track] = field(default_factory=dict)
+    size_bytes: int = 0
+    index_entries: int = 0
+    floor: int = 0  # The ordinal of the newest entry that was evicted: who has not read it cannot resume.
+    floor_at_ms: int = 0
+
+
+class Window:
+    """Holds what was read from the journal, in its order.
+
+    Args:
+        start: the position before the first that will be appended.
+        opened_at_ms: Unix milliseconds; nothing accepted earlier is here.
+    """
+
+    def __init__(
+        self,
+        start: Position,
+        *,
+        opened_at_ms: int,
+        max_age_seconds: float = 3600,
+        max_index_entries: int = 200_000,
+        max_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        self.start = start
+        self.tail = start
+        self._opened_at_ms = opened_at_ms
+        self._max_age_ms = max_age_seconds * 1000
+        self._max_index_entries = max_index_entries
+        self._max_bytes = max_bytes
+        self._tenancies: dict[Tenant, _Tenancy] = {}
+        self._order: OrderedDict[int, Tenant] = OrderedDict()  # every entry's tenant, oldest first
+        self._heaviest: _Tenancy | None = None
+        self.index_entries = 0
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def append(self, position: Position, envelope: Envelope) -> None:
+        """Hold the envelope at its position, which is over the tail, and let go of what no longer fits."""
+        tenancy = self._tenancies.setdefault(envelope.tenant, _Tenancy(floor=self.start.ordinal))
+        ordinal = position.ordinal
+        tenancy.entries[ordinal] = Entry(position, envelope)
+        self._order[ordinal] = envelope.tenant
+        for address in envelope.audience.include:
+            tenancy.tracks.setdefault(address, Track()).append(ordinal)
+            if envelope.collapse_key is not None:
+                tenancy.collapsing.setdefault((address, envelope.collapse_key), Track()).append(ordinal)
+        self._count(tenancy, envelope, +1)
+        if self._heaviest is None or self._weight(tenancy) > self._weight(self._heaviest):
+            self._heaviest = tenancy
+        self.tail = position
+        self._make_room()
+
+    def advance(self, position: Position) -> None:
+        """Move the tail over items that are not held."""
+        self.tail = position
+
+    def holds_all_after(self, tenant: Tenant, position: Position) -> bool:
+        """Tell whether everything of the tenant after the position is still here, so that a resume has no hole."""
+        if position.epoch != self.tail.epoch:
+            return False
+        return self.floor(tenant).ordinal <= position.ordinal <= self.tail.ordinal
+
+    def floor(self, tenant: Tenant) -> Position:
+        """The oldest position from which this tenant's people can resume."""
+        tenancy = self._tenancies.get(tenant)
+        return self.start if tenancy is None else self.position_at(tenancy.floor)
+
+    def position_at(self, ordinal: int) -> Position:
+        """The position with this ordinal."""
+        return Position.of(self.tail.epoch, ordinal)
+
+    def available_since_ms(self, tenant: Tenant) -> int:
+        """Unix milliseconds: everything accepted for the tenant after it is here."""
+        tenancy = self._tenancies.get(tenant)
+        return tenancy.floor_at_ms or self._opened_at_ms if tenancy else self._opened_at_ms
+
+    def read(
+        self,
+        tenant: Tenant,
+        addresses: Collection[Address],
+        after: int,
+        *,
+        now_ms: int,
+        max_bytes: int,
+        until: int | None = None,
+    ) -> Share:
+        """Return the next entries for somebody at these addresses, at most `max_bytes` of them but at least one.
+
+        The expired and the superseded are left out. `reached` is `until` (the tail, when None) once all was read.
+        """
+        end = self.tail.ordinal if until is None else until
+        tenancy = self._tenancies.get(tenant)
+        if tenancy is None:
+            return Share([], end)
+        mine = frozenset(addresses)
+        entries: list[Entry] = []
+        room = max_bytes
+        for ordinal in _merged(tenancy, mine, after, end):
+            entry = tenancy.entries[ordinal]
+            envelope = entry.envelope
+            if envelope.expires_at_ms <= now_ms or not envelope.audience.reaches(mine):
+                continue
+            if envelope.collapse_key is not None and _is_superseded(tenancy, ordinal, envelope.collapse_key, mine):
+                continue
+            if entries and len(envelope.sealed) > room:
+                return Share(entries, entries[-1].position.ordinal)
+            entries.append(entry)
+            room -= len(envelope.sealed)
+        return Share(entries, end)
+
+    def count(self, tenant: Tenant, addresses: Collection[Address], after: int, *, now_ms: int) -> int:
+        """Count what `read` would bring up to the tail."""
+        return len(self.read(tenant, addresses, after, now_ms=now_ms, max_bytes=self._max_bytes).entries)
+
+    def find(self, tenant: Tenant, notification_id: str) -> Entry | None:
+        """Look for one notification by its id: a scan, for operators only."""
+        tenancy = self._tenancies.get(tenant)
+        held = tenancy.entries.values() if tenancy else ()
+        return next((entry for entry in held if entry.envelope.id == notification_id), None)
+
+    def expire(self, now_ms: int) -> None:
+        """Let go of entries over the age."""
+        while self._order:
+            tenant = next(iter(self._order.values()))
+            oldest = next(iter(self._tenancies[tenant].entries.values()))
+            if now_ms - oldest.envelope.accepted_at_ms <= self._max_age_ms:
+                return
+            self._evict_oldest_of(self._tenancies[tenant])
+
+    def _make_room(self) -> None:
+        """Evict the globally oldest; but first of a tenant that holds over half while others need it."""
+        while self._order and (self.size_bytes > self._max_bytes or self.index_entries > self._max_index_entries):
+            heaviest = self._heaviest
+            if heaviest is not None and self._weight(heaviest) > 0.5:
+                self._evict_oldest_of(heaviest)
+            else:
+                self._evict_oldest_of(self._tenancies[next(iter(self._order.values()))])
+
+    def _evict_oldest_of(self, tenancy: _Tenancy) -> None:
+        ordinal, (_, envelope) = tenancy.entries.popitem(last=False)
+        del self._order[ordinal]
+        for address in envelope.audience.include:
+            _drop_first(tenancy.tracks, address)
+            if envelope.collapse_key is not None:
+                _drop_first(tenancy.collapsing, (address, envelope.collapse_key))
+        self._count(tenancy, envelope, -1)
+        tenancy.floor = ordinal
+        tenancy.floor_at_ms = envelope.accepted_at_ms
+
+    def _count(self, tenancy: _Tenancy, envelope: Envelope, sign: int) -> None:
+        entries, size = sign * len(envelope.audience.include), sign * len(envelope.sealed)
+        self.index_entries += entries
+        self.size_bytes += size
+        tenancy.index_entries += entries
+        tenancy.size_bytes += size
+
+    def _weight(self, tenancy: _Tenancy) -> float:
+        """The share of the whole window that a tenant holds, by bytes or by index entries."""
+        return max(tenancy.size_bytes / self._max_bytes, tenancy.index_entries / self._max_index_entries)
+
+
+def _merged(tenancy: _Tenancy, mine: frozenset[Address], after: int, until: int) -> Iterator[int]:
+    """The ordinals at any of the addresses, in order, each once."""
+    slices = [track.between(after, until) for address in mine if (track := tenancy.tracks.get(address))]
+    last = -1
+    for ordinal in heapq.merge(*slices):
+        if ordinal != last:
+            yield ordinal
+        last = ordinal
+
+
+def _is_superseded(tenancy: _Tenancy, ordinal: int, collapse_key: str, mine: frozenset[Address]) -> bool:
+    """Tell whether a newer one of the key is meant for the same somebody."""
+    return any(
+        tenancy.entries[newer].envelope.audience.reaches(mine)
+        for address in mine
+        if (track := tenancy.collapsing.get((address, collapse_key)))
+        for newer in track.newest_first(ordinal)
+    )
+
+
+def _drop_first(tracks: dict[_Key, Track], key: _Key) -> None:
+    tracks[key].drop_first()
+    if not tracks[key]:
+        del tracks[key]

@@ -1,0 +1,120 @@
+"""What happens around every HTTP request, in plain ASGI: an id, one log line, an address limit, problem answers."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from notifier.core.errors import LimitExceeded, Standing
+from notifier.ingress.problems import internal_problem, problem_response, write_standing
+
+log: Final = logging.getLogger(__name__)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+class RequestLine:
+    """Gives each request an id, echoes it, adds where the caller stands with its limits, and logs one line.
+
+    A request under way shares `scope["state"]`: `request_id`, and what others add for the line or the headers:
+    `standing` and `caller`.
+    """
+
+    def __init__(self, app: ASGIApp, *, observe: Callable[[str, str, int, float], None]) -> None:
+        self._app = app
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        # Ours alone: uvicorn copies its state per request, other servers may not.
+        state = scope["state"] = {**scope.get("state", {}), "request_id": _request_id(Headers(scope=scope))}
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = state["request_id"]
+                if isinstance(standing := state.get("standing"), Standing):
+                    write_standing(headers, standing)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._finish(scope, status, time.perf_counter() - began)
+
+    def _finish(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "")
+        self._observe(scope["method"], route, status, seconds)
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "milliseconds": round(seconds * 1000, 2),
+            "request_id": scope["state"]["request_id"],
+            "caller": scope["state"].get("caller"),
+            "address": scope["client"][0] if scope.get("client") else None,
+        }
+        log.info("request", extra=fields)
+
+
+class AddressLimit:
+    """Holds every HTTP request, to whatever route or none, against the limit of its address.
+
+    It stands before the router, so that no route can be left out.
+    """
+
+    def __init__(self, app: ASGIApp, *, spend: Callable[[str], Standing]) -> None:
+        self._app = app
+        self._spend = spend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            client = scope.get("client")
+            try:
+                scope["state"]["standing"] = self._spend(client[0] if client else "unknown")
+            except LimitExceeded as error:
+                scope["state"]["standing"] = error.standing
+                await problem_response(error, scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class Failsafe:
+    """Answers what nobody foresaw with a problem, inside the middlewares that add headers to answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception:
+            log.exception("request failed", extra={"request_id": scope["state"]["request_id"]})
+            if has_begun:
+                raise
+            await internal_problem(scope["path"])(scope, receive, send)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())

@@ -1,0 +1,189 @@
+"""How the HTTP doors describe themselves: every status, every problem code, an example of each body."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from notifier.ingress.problems import MEDIA_TYPE, TYPE_PREFIX
+from notifier.ingress.schemas import BatchItem, NotificationRequest
+
+CODES: Final[Mapping[int, Sequence[str]]] = {
+    400: ("not_json", "idempotency_key_invalid", "body_timeout", "body_incomplete"),
+    401: ("token_missing", "token_invalid", "token_expired"),
+    403: ("insufficient_scope", "tenant_forbidden"),
+    404: ("not_found",),
+    405: ("method_not_allowed",),
+    413: ("request_too_large", "sealed_too_large", "batch_too_large"),
+    415: ("unsupported_media_type", "unsupported_content_encoding"),
+    422: ("invalid_notification", "idempotency_key_reused"),
+    426: ("upgrade_required", "subprotocol_required"),
+    429: ("rate_limited",),
+    500: ("internal_error",),
+    503: ("journal_unavailable", "journal_full"),
+}
+EXAMPLE: Final[dict[str, Any]] = {
+    "to": {"users": ["alice"]},
+    "type": "order.shipped",
+    "title": "Order shipped",
+    "body": "On its way",
+    "link": "/orders/1234",
+    "data": {"order": 1234},
+    "ttl_seconds": 3600,
+    "collapse_key": "order-1234",
+}
+_EXAMPLE_ID: Final = "019a9f6e-7c11-7c3a-9d4e-0c5b6f3f2a10"
+
+
+class Accepted(BaseModel):
+    """The journal has the notification."""
+
+    id: str = Field(examples=[_EXAMPLE_ID], description="UUIDv7")
+    tenant: str = Field(examples=["default"])
+    accepted_at: str = Field(examples=["2026-11-20T08:15:30.123Z"], json_schema_extra={"format": "date-time"})
+    status: Literal["queued"]
+
+
+class BrokenRule(BaseModel):
+    """One broken rule of a request."""
+
+    pointer: str = Field(examples=["/to/users/0"], description="JSON pointer into the body; empty means the whole.")
+    code: str = Field(examples=["not_printable"])
+    detail: str = Field(examples=["must be printable characters"])
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=[f"{TYPE_PREFIX}rate_limited"], description="A stable URI that ends in the code.")
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    code: str = Field(json_schema_extra={"enum": [*sorted(code for codes in CODES.values() for code in codes)]})
+    errors: list[BrokenRule] | None = None
+
+
+class BatchResult(BaseModel):
+    """The outcome of one item: an id, or a problem."""
+
+    index: int
+    status: int = Field(examples=[202])
+    id: str | None = Field(default=None, examples=[_EXAMPLE_ID])
+    replayed: bool | None = Field(default=None, description="True: an earlier request with this key was accepted.")
+    problem: Problem | None = None
+
+
+class BatchResults(BaseModel):
+    """The outcomes, in the order of the items."""
+
+    results: list[BatchResult]
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    examples = {
+        code: {"value": {"type": TYPE_PREFIX + code, "title": "…", "status": status, "detail": "…", "code": code}}
+        for code in CODES[status]
+    }
+    schema = {"$ref": "#/components/schemas/Problem"}
+    response: dict[str, Any] = {
+        "description": "Problem: " + ", ".join(CODES[status]),
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }
+    if names := _HEADERS.get(status):
+        response["headers"] = {name: {"schema": {"type": "string"}} for name in names}
+    return response
+
+
+_HEADERS: Final[Mapping[int, Sequence[str]]] = {
+    401: ("WWW-Authenticate",),
+    403: ("WWW-Authenticate",),
+    405: ("Allow",),
+    426: ("Upgrade",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+_SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes a retry harmless for ten minutes.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+}
+
+NOTIFY_ROUTE: Final[dict[str, Any]] = {
+    "status_code": 202,
+    "summary": "Send one notification",
+    "operation_id": "notify",
+    "response_model": Accepted,
+    "responses": _problems(400, 401, 403, 413, 415, 422, 429, 503),
+    "openapi_extra": {
+        "security": _SECURITY,
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/NotificationRequest"},
+                    "example": EXAMPLE,
+                }
+            },
+        },
+    },
+}
+BATCH_ROUTE: Final[dict[str, Any]] = {
+    "status_code": 202,
+    "summary": "Send up to 1,000 different notifications",
+    "operation_id": "notify_batch",
+    "response_model": BatchResults,
+    "responses": {207: {"model": BatchResults, "description": "Some were not accepted"}}
+    | _problems(400, 401, 403, 413, 415, 422, 429, 503),
+    "openapi_extra": {
+        "security": _SECURITY,
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": 1_000,
+                        "items": {"$ref": "#/components/schemas/BatchItem"},
+                    },
+                    "example": [EXAMPLE],
+                },
+                "application/x-ndjson": {"schema": {"type": "string", "description": "One notification per line."}},
+                "application/jsonl": {"schema": {"type": "string", "description": "One notification per line."}},
+            },
+        },
+    },
+}
+SOCKET_ROUTE: Final[dict[str, Any]] = {
+    "status_code": 426,
+    "summary": "Sessions: WebSocket, subprotocol notifier.v1",
+    "operation_id": "sessions",
+    "responses": _problems(426, 429),
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of the app."""
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, schemas = models_json_schema(
+        [(NotificationRequest, "validation"), (BatchItem, "validation"), (Problem, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(schemas["$defs"])
+    components["schemas"] = dict(sorted(components["schemas"].items()))
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    return document

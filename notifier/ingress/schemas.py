@@ -1,0 +1,165 @@
+"""What a sender may write: the request models, their rules, and their translation into the core's words."""
+
+import re
+import unicodedata
+from typing import Annotated, Any, Final, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from notifier.core.audience import EVERYONE, Address, Audience
+from notifier.core.errors import InvalidNotification, Violation
+from notifier.core.identity import Tenant
+from notifier.core.notification import Notification
+from notifier.core.strict_json import escape, flaws
+
+USER_CHARACTERS: Final = 256
+ROLE_CHARACTERS: Final = 128
+TOPIC_PATTERN: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9}$"
+_Request = TypeVar("_Request", bound="NotificationRequest")
+_SPACE_OR_BACKSLASH: Final = re.compile(r"[\s\\]")
+
+
+def _printable(text: str) -> str:
+    """NFC, and no control or format characters: what is shown is what is compared."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = unicodedata.normalize("NFC", text)
+    if not text.isprintable():
+        raise PydanticCustomError("not_printable", "must be printable characters")
+    return text
+
+
+def _link(text: str) -> str:
+    is_path = text.startswith("/") and not text.startswith("//")
+    if not (is_path or text.startswith("https://")) or _SPACE_OR_BACKSLASH.search(text) or not text.isprintable():
+        raise PydanticCustomError("bad_link", "must be an https URL or an absolute path")
+    return text
+
+
+def _type(text: str) -> str:
+    if text.startswith("notifier."):
+        raise PydanticCustomError("reserved", "types that begin with notifier. are reserved")
+    return text
+
+
+User = Annotated[str, Field(min_length=1, max_length=USER_CHARACTERS), AfterValidator(_printable)]
+Role = Annotated[str, Field(min_length=1, max_length=ROLE_CHARACTERS), AfterValidator(_printable)]
+Topic = Annotated[str, Field(max_length=256, pattern=TOPIC_PATTERN)]
+TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Exclude(_Strict):
+    """Who is left out, whatever includes them."""
+
+    users: list[User] = Field(default=[], max_length=1_000)
+    roles: list[Role] = Field(default=[], max_length=100)
+
+
+class To(_Strict):
+    """The audience: the union of users, topics and roles, or everyone of the tenant; less `exclude`."""
+
+    users: list[User] = Field(default=[], max_length=1_000)
+    topics: list[Topic] = Field(default=[], max_length=100)
+    roles: list[Role] = Field(default=[], max_length=100)
+    everyone: bool = False
+    exclude: Exclude | None = None
+    tenant: TenantName | None = Field(default=None, description="Another tenant than the token's.")
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if not (self.users or self.topics or self.roles or self.everyone):
+            raise PydanticCustomError("empty_audience", "must name users, topics, roles, or everyone")
+        return self
+
+    def audience(self) -> Audience:
+        """The same in the core's words; `everyone` makes the other names redundant."""
+        named = [("user", self.users), ("topic", self.topics), ("role", self.roles)]
+        include = (EVERYONE,) if self.everyone else _addresses(named)
+        left_out = [("user", self.exclude.users), ("role", self.exclude.roles)] if self.exclude else []
+        return Audience(include, _addresses(left_out))
+
+
+class NotificationRequest(_Strict):
+    """One notification to send."""
+
+    to: To
+    type: Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,128}$"), AfterValidator(_type)]
+    title: str | None = None
+    body: str | None = None
+    link: Annotated[str, Field(min_length=1, max_length=2_048), AfterValidator(_link)] | None = Field(
+        default=None, description="An https URL or an absolute path."
+    )
+    data: dict[str, Any] | None = Field(default=None, description="Passed on as it is.")
+    ttl_seconds: int = Field(default=86_400, ge=0, le=604_800, description="0: only who is connected now.")
+    collapse_key: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)] | None = Field(
+        default=None, description="On replay only the newest notification of one key is delivered."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.title is None and self.body is None and self.data is None:
+            raise PydanticCustomError("nothing_to_say", "must have a title, a body or data")
+        return self
+
+    def notification(self, tenant: Tenant) -> Notification:
+        """The same in the core's words; `tenant` is the sender's own, used unless `to` names another."""
+        return Notification(
+            tenant=tenant if self.to.tenant is None else Tenant(self.to.tenant),
+            audience=self.to.audience(),
+            type=self.type,
+            title=self.title,
+            body=self.body,
+            link=self.link,
+            data=self.data,
+            ttl_seconds=self.ttl_seconds,
+            collapse_key=self.collapse_key,
+        )
+
+
+class BatchItem(NotificationRequest):
+    """One notification of a batch."""
+
+    idempotency_key: Key | None = None
+
+
+def read_request(model: type[_Request], value: object) -> _Request:
+    """Hold a parsed JSON value against the rules. Raises InvalidNotification that names each broken one."""
+    if found := flaws(value):
+        raise InvalidNotification(found)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        violations = [_violation(each) for each in error.errors(include_url=False, include_input=False)]
+        raise InvalidNotification(violations) from None
+
+
+def _violation(error: ErrorDetails) -> Violation:
+    pointer = "".join(f"/{escape(step)}" for step in error["loc"])
+    return Violation(pointer, _CODES.get(error["type"], error["type"]), error["msg"])
+
+
+def _addresses(named: list[tuple[Any, list[str]]]) -> tuple[Address, ...]:
+    return tuple(dict.fromkeys(Address(kind, value) for kind, values in named for value in values))
+
+
+_CODES: Final = {
+    "extra_forbidden": "unknown_field",
+    "string_type": "wrong_type",
+    "int_type": "wrong_type",
+    "bool_type": "wrong_type",
+    "list_type": "wrong_type",
+    "dict_type": "wrong_type",
+    "model_type": "wrong_type",
+    "model_attributes_type": "wrong_type",
+    "string_too_short": "too_short",
+    "string_too_long": "too_long",
+    "string_pattern_mismatch": "wrong_pattern",
+    "greater_than_equal": "out_of_range",
+    "less_than_equal": "out_of_range",
+}

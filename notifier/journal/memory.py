@@ -1,0 +1,87 @@
+"""The embedded journal: one process, nothing beside it, gone when the process ends."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+from notifier.core.envelope import Envelope, Position
+from notifier.core.errors import Unavailable
+from notifier.core.ports import Item, Journal, Record
+
+MAX_RECORD_ITEMS = 1_000
+MAX_RECORD_BYTES = 1024 * 1024
+ITEM_BYTES = 256  # About what an item costs beside its sealed bytes.
+
+
+class MemoryJournal:
+    """Keeps the newest records, at most `capacity_bytes` of items, for those who follow.
+
+    It never drops what a follower has not read: when that would be needed, it is full and takes no more. A follower
+    that starts before the oldest record starts at the oldest; it sees the hole by the offsets.
+    """
+
+    def __init__(self, *, epoch: str | None = None, capacity_bytes: int = 16 * 1024 * 1024) -> None:
+        # A new epoch at each start: a position of an earlier process can only be answered with a reset.
+        self.start = Position(epoch or secrets.token_hex(4), 0, 0)
+        self._capacity_bytes = capacity_bytes
+        self._records: deque[Record] = deque()  # Their offsets have no holes.
+        self._held_bytes = 0
+        self._next_offset = 1
+        self._read_offsets: dict[object, int] = {}  # by follower
+        self._appended = asyncio.Event()
+
+    async def append(self, items: Sequence[Item]) -> None:
+        """Take the items, as few records as their limits allow."""
+        self._make_room(sum(map(_size, items)))
+        for chunk in _chunks(items):
+            self._records.append(Record(self.start.epoch, self._next_offset, tuple(chunk)))
+            self._held_bytes += sum(map(_size, chunk))
+            self._next_offset += 1
+        self._appended.set()
+
+    async def follow(self, after: Position) -> AsyncIterator[Record]:
+        """Yield the records after the position. One follower's pace is its own."""
+        follower = object()
+        self._read_offsets[follower] = after.offset
+        try:
+            while True:
+                at = max(self._read_offsets[follower] + 1, self._next_offset - len(self._records))
+                if at < self._next_offset:
+                    yield self._records[at - self._next_offset]
+                    self._read_offsets[follower] = at
+                else:
+                    self._appended.clear()
+                    await self._appended.wait()
+        finally:
+            del self._read_offsets[follower]
+
+    async def check(self) -> None:
+        """Raise Unavailable when there is no room."""
+        self._make_room(1)
+
+    def _make_room(self, size: int) -> None:
+        read = min(self._read_offsets.values(), default=self._next_offset)
+        while self._records and self._held_bytes + size > self._capacity_bytes:
+            if self._records[0].offset > read:
+                raise Unavailable("journal_full", "the journal is full: its reader has fallen behind")
+            self._held_bytes -= sum(map(_size, self._records.popleft().items))
+
+
+def _size(item: Item) -> int:
+    return ITEM_BYTES + (len(item.sealed) if isinstance(item, Envelope) else 0)
+
+
+def _chunks(items: Sequence[Item]) -> Sequence[list[Item]]:
+    chunks: list[list[Item]] = []
+    room_bytes = 0
+    for item in items:
+        if not chunks or len(chunks[-1]) == MAX_RECORD_ITEMS or room_bytes < _size(item):
+            chunks.append([])
+            room_bytes = MAX_RECORD_BYTES
+        chunks[-1].append(item)
+        room_bytes -= _size(item)
+    return chunks
+
+
+_: type[Journal] = MemoryJournal

@@ -1,0 +1,81 @@
+"""The way out to one client over plain ASGI: a bounded stretch of frames and the one task that sends them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from notifier.core.ports import CloseReason, Frame, Outlet
+from notifier.transports.closing import CODE_OF_REASON
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class AsgiOutlet:
+    """Takes frames while less than `limit_bytes` wait, and closes behind them.
+
+    ASGI has no way to write without waiting, so a task per connection does it: `run`.
+    `on_hang_up` is called once, when this side has decided to close.
+    """
+
+    def __init__(self, send: Send, *, limit_bytes: int) -> None:
+        self._send = send
+        self._limit_bytes = limit_bytes
+        self.on_hang_up: Callable[[], None] = lambda: None
+        self._waiting: deque[Frame] = deque()
+        self._waiting_bytes = 0
+        self._changed = asyncio.Event()  # Something waits, or the end was asked for.
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._loop = asyncio.get_running_loop()
+        self.moved_at = self._loop.time()
+        self.closing: tuple[int, str] | None = None  # Code and reason, once this side has decided to close.
+
+    def write(self, frames: Sequence[Frame]) -> bool:
+        """Take all of the frames, or none."""
+        size = sum(frame.size for frame in frames)
+        if self.closing or (self._waiting and self._waiting_bytes + size > self._limit_bytes):
+            return False
+        self._waiting.extend(frames)
+        self._waiting_bytes += size
+        self._empty.clear()
+        self._changed.set()
+        return True
+
+    def close(self, reason: CloseReason) -> None:
+        """Close with the code of the reason, behind what waits."""
+        self.hang_up(CODE_OF_REASON[reason], reason.value)
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Close with this code, behind what waits. The first call counts."""
+        if self.closing is None:
+            self.closing = (code, reason)
+            self._changed.set()
+            self.on_hang_up()
+
+    async def emptied(self) -> None:
+        """Wait until everything that was written has been taken."""
+        await self._empty.wait()
+
+    async def run(self, drained: Callable[[], None]) -> None:
+        """Send what comes, until closed. `drained` is called each time nothing waits; it may write more."""
+        while True:
+            while self._waiting:
+                frame = self._waiting[0]
+                await self._send({"type": "websocket.send", "text": frame.text})
+                self.moved_at = self._loop.time()
+                self._waiting.popleft()
+                self._waiting_bytes -= frame.size
+            drained()
+            if self._waiting:
+                continue
+            self._empty.set()
+            if self.closing is not None:
+                code, reason = self.closing
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+
+_: type[Outlet] = AsgiOutlet

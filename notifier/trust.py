@@ -1,0 +1,85 @@
+"""Whose tokens are accepted: from the settings to a verifier, for the service and for `notifier check`."""
+
+from typing import Literal
+
+from notifier.access.keys import KeyMaterial, load_keys
+from notifier.access.tokens import Issuer, TokenVerifier
+from notifier.access.topics import TopicRule
+from notifier.settings import (
+    DEVELOPMENT_AUDIENCE,
+    DEVELOPMENT_ISSUER,
+    DEVELOPMENT_SECRET,
+    Match,
+    Settings,
+    SettingsError,
+)
+from notifier.settings import Issuer as IssuerSettings
+
+
+def build_verifier(settings: Settings) -> TokenVerifier:
+    """Load the keys and rules. Raises SettingsError for those that cannot be used, all at once."""
+    access = settings.access
+    issuers: list[Issuer] = []
+    rules: list[TopicRule] = []
+    problems: list[str] = []
+    for index, configured in enumerate(access.issuers):
+        try:
+            issuers.append(_issuer(configured, access.default_tenant))
+        except (ValueError, OSError) as error:
+            problems.append(f"NOTIFIER_ACCESS__ISSUERS[{index}]: {error}")
+    for index, rule in enumerate(access.topic_rules):
+        try:
+            rules.append(TopicRule(*_kind_and_value(rule.match), tuple(rule.allow)))
+        except ValueError as error:
+            problems.append(f"NOTIFIER_ACCESS__TOPIC_RULES[{index}]: {error}")
+    if settings.insecure:
+        issuers.append(_development_issuer(access.default_tenant))
+    try:
+        if not problems:
+            return TokenVerifier(
+                issuers,
+                topic_rules=rules,
+                leeway_seconds=access.leeway_seconds,
+                max_lifetime_seconds=access.token_max_lifetime_seconds,
+            )
+    except ValueError as error:
+        problems.append(f"NOTIFIER_ACCESS__ISSUERS: {error}")
+    raise SettingsError(problems)
+
+
+def _issuer(configured: IssuerSettings, default_tenant: str | None) -> Issuer:
+    materials = [KeyMaterial(key.material(), key.kid) for key in configured.keys]
+    claims = configured.claims
+    return Issuer(
+        issuer=configured.issuer,
+        keys=load_keys(materials, configured.algorithms),
+        algorithms=tuple(configured.algorithms),
+        audiences=frozenset(configured.audiences),
+        tenants=None if configured.tenants is None else frozenset(configured.tenants),
+        user_claim=tuple(claims.user),
+        tenant_claim=tuple(claims.tenant),
+        roles_claim=tuple(claims.roles),
+        topics_claim=tuple(claims.topics),
+        scopes_claim=tuple(claims.scopes),
+        tenants_claim=tuple(claims.tenants),
+        audience_claim=tuple(claims.audience),
+        default_tenant=default_tenant,
+    )
+
+
+def _development_issuer(default_tenant: str | None) -> Issuer:
+    return Issuer(
+        issuer=DEVELOPMENT_ISSUER,
+        keys=load_keys([KeyMaterial(DEVELOPMENT_SECRET)], ["HS256"]),
+        algorithms=("HS256",),
+        audiences=frozenset({DEVELOPMENT_AUDIENCE}),
+        default_tenant=default_tenant,
+    )
+
+
+def _kind_and_value(match: Match) -> tuple[Literal["role", "scope", "any"], str]:
+    if match.role is not None:
+        return "role", match.role
+    if match.scope is not None:
+        return "scope", match.scope
+    return "any", ""
