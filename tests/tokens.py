@@ -1,0 +1,24 @@
+"""Real tokens for tests, signed with the development key."""
+
+from typing import Any
+
+from notifier.access.development import mint
+from notifier.settings import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, DEVELOPMENT_SECRET
+
+
+def token(user: str = "alice", **claims: Any) -> str:
+    """Mint a token; `claims` as in `notifier.access.development.mint`."""
+    return mint(
+        issuer=DEVELOPMENT_ISSUER,
+        audience=DEVELOPMENT_AUDIENCE,
+        key=DEVELOPMENT_SECRET,
+        algorithm="HS256",
+        user=user,
+        **claims,
+    )
+
+
+def bearer(user: str = "backend", **claims: Any) -> dict[str, str]:
+    """The header of a backend that may send and broadcast, unless `claims` name other scopes."""
+    claims.setdefault("scopes", ["notify:send", "notify:broadcast"])
+    return {"Authorization": f"Bearer {token(user, **claims)}"}
