@@ -1,0 +1,31 @@
+"""notifier: one POST, or one queued message, reaches every session of the users it is meant for.
+
+Two walks lead through the whole service. Each step names its file.
+
+A POST to a screen:
+
+    ingress/middleware.py       the request gets its id, its log line, and is held against its address' limit
+    ingress/http.py             HttpDoor.notify: who calls (access/gate.py), how often (access/limits.py), what (schemas.py)
+    core/pipeline.py            send_notification: sealed once (core/notification.py), appended to the journal
+    journal/memory.py           the journal has it: 202. A keyed request waits until it is read back
+    core/pipeline.py            follow_journal: every record comes back here, on every replica, also its own
+    core/idempotency.py         a second item with a key that was seen is dropped, everywhere alike
+    core/window.py              what can be replayed is held
+    core/hub.py                 deliver: from addresses to sessions, one frame for all of them (transports/frames.py)
+    core/session.py             offer: the outlet takes it, or the session falls behind
+    transports/outlet.py        the bytes leave
+
+A session, from connect to close:
+
+    transports/websocket.py     serve: what the client brings (handshake.py) is checked and admitted (access/gate.py)
+    access/tokens.py            from the token to an Identity; access/topics.py from wanted topics to granted ones
+    core/pipeline.py            has_read: a client that is ahead of this replica waits for it
+    core/hub.py                 register: from here on, live deliveries and the replay join without a gap
+    core/replay.py              a client with a position is a cursor into the window until it reaches the tail
+    transports/conversation.py  subscribe, unsubscribe, refresh, ping
+    core/pulse.py               heartbeats with the position; the end of its token; a client that takes nothing more
+    core/drain.py               reconnect, a little later, elsewhere
+    transports/closing.py       the close code says whether to come back
+
+`app.py` introduces the parts to each other, `server.py` runs them, `cli.py` is the command.
+"""

@@ -40,9 +40,9 @@ def parse(raw: bytes) -> object:
         raise InvalidNotification([_too_deep("")]) from None
 
 
-def flaws(value: object, pointer: str = "") -> list[Violation]:
-    """Name each broken rule in a parsed value; the value itself is at depth 1, `pointer` says where it stands."""
-    return list(_flaws(value, pointer, DEPTH_LIMIT))
+def flaws(value: object, *, depth: int = DEPTH_LIMIT) -> list[Violation]:
+    """Name each broken rule in a parsed value; the value itself is at depth 1."""
+    return list(_flaws(value, "", depth))
 
 
 def _flaws(value: object, pointer: str, levels: int) -> Iterator[Violation]:
@@ -79,7 +79,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _too_deep(pointer: str) -> Violation:
-    return Violation(pointer, "too_deep", f"nesting is over {DEPTH_LIMIT} levels")
+    return Violation(pointer, "too_deep", "the nesting is too deep")
 
 
 def _object(pairs: list[tuple[str, object]]) -> object:

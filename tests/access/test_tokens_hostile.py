@@ -15,7 +15,8 @@ from jose import jws
 from jose.exceptions import JWSError
 
 from notifier.access.keys import KeyMaterial, load_keys
-from notifier.access.tokens import TOKEN_LIMIT_BYTES, Issuer, TokenVerifier
+from notifier.access.segments import TOKEN_LIMIT_BYTES
+from notifier.access.tokens import Issuer, TokenVerifier
 from notifier.core.errors import Unauthenticated
 from tests.access.builders import (
     ISSUER,
@@ -95,15 +96,15 @@ HEADERS = {
     "zip": (headed(zip="DEF"), "dangerous field zip"),
     "b64": (headed(b64=False), "dangerous field b64"),
     "header is a list": (forged('["HS256"]'), "not a JSON object"),
-    "header is text": (forged("none"), "cannot be decoded"),
-    "header is not UTF-8": (f"{segment_of(bytes([0xFF, 0xFE]))}.{BODY}.{SIGNATURE}", "cannot be decoded"),
-    "header with a surrogate": (forged('{"alg":"HS256","typ":"\\ud800"}'), "cannot be decoded"),
-    "header with a raw surrogate": (forged('{"alg":"HS256","typ":"\ud800"}'), "cannot be decoded"),
+    "header is text": (forged("none"), "not_json"),
+    "header is not UTF-8": (f"{segment_of(bytes([0xFF, 0xFE]))}.{BODY}.{SIGNATURE}", "not_json"),
+    "header with a surrogate": (forged('{"alg":"HS256","typ":"\\ud800"}'), "surrogate"),
+    "header with a raw surrogate": (forged('{"alg":"HS256","typ":"\ud800"}'), "not_json"),
     "header nests arrays": (forged(with_member({"alg": "HS256"}, f'"x":{nested_arrays(2_000)}')), ""),
     "header nests objects": (forged(with_member({"alg": "HS256"}, f'"x":{nested_objects(20)}')), ""),
 }
 TIMES = {
-    "exp overflows": (claiming_text('"exp":1e400', without="exp"), "not finite"),
+    "exp overflows": (claiming_text('"exp":1e400', without="exp"), "beyond what a double holds"),
     "exp is NaN": (claiming_text('"exp":NaN', without="exp"), "NaN"),
     "exp is Infinity": (claiming_text('"exp":Infinity', without="exp"), "Infinity"),
     "exp is a string": (claiming(exp=str(NOW + 600)), "exp must be"),
@@ -111,7 +112,7 @@ TIMES = {
     "exp is a list": (claiming(exp=[NOW + 600]), "exp must be"),
     "exp is negative": (claiming(exp=-1), "exp must be"),
     "exp is a huge int": (claiming_text(f'"exp":1{"0" * 400}', without="exp"), "exp must be"),
-    "exp has 4,400 digits": (claiming_text(f'"exp":1{"0" * 4_400}', without="exp"), "cannot be decoded"),
+    "exp has 4,400 digits": (claiming_text(f'"exp":1{"0" * 4_400}', without="exp"), "too many digits"),
     "exp twice": (claiming_text(f'"exp":{NOW + 600}'), "two members of one name"),
     "iat in the future": (claiming(iat=NOW + 31), "iat is in the future"),
     "iat is true": (claiming(iat=True), "iat must be"),
@@ -143,7 +144,7 @@ CLAIMS = {
     "user too long": (claiming(sub="a" * 257), "the user must be"),
     "user with a line end": (claiming(sub="alice\nadmin"), "the user must be"),
     "user with a hidden character": (claiming(sub="ali\u200bce"), "the user must be"),
-    "user with a surrogate": (claiming_text('"sub":"\\ud800"', without="sub"), "cannot be decoded"),
+    "user with a surrogate": (claiming_text('"sub":"\\ud800"', without="sub"), "surrogate"),
     "sub twice": (claiming_text('"sub":"admin"'), "two members of one name"),
     "inner member twice": (claiming_text('"x":{"a":1,"a":2}'), "two members of one name"),
     "tenant with a dot": (claiming(tenant="a.b"), "a tenant must be"),
@@ -163,12 +164,12 @@ CLAIMS = {
     "tenants malformed": (claiming(tenants=["a b"]), "a tenant must be"),
     "jti is a number": (claiming(jti=1), "jti must be"),
     "claims are a list": (forged(HS256, "[]"), "not a JSON object"),
-    "claims are text": (forged(HS256, "hello"), "cannot be decoded"),
-    "claims with a byte order mark": (forged(HS256, "\ufeff" + json.dumps(claims())), "cannot be decoded"),
-    "claims followed by more": (forged(HS256, json.dumps(claims()) + "{}"), "cannot be decoded"),
+    "claims are text": (forged(HS256, "hello"), "not_json"),
+    "claims with a byte order mark": (forged(HS256, "\ufeff" + json.dumps(claims())), "not_json"),
+    "claims followed by more": (forged(HS256, json.dumps(claims()) + "{}"), "not_json"),
     "claims nest arrays": (claiming_text(f'"x":{nested_arrays(2_500)}'), ""),
     "claims nest objects": (claiming_text(f'"x":{nested_objects(600)}'), ""),
-    "claims nest 17 levels": (claiming_text(f'"x":{nested_arrays(16)}'), "nests deeper"),
+    "claims nest 17 levels": (claiming_text(f'"x":{nested_arrays(16)}'), "too deep"),
     "claims open without end": (claiming_text('"x":' + "[" * 5_000), ""),
 }
 SHAPES = {
