@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench openapi lock clean
+.PHONY: help demo test check bench openapi readme lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
 	@mkdir -p openapi
 	@$(BIN)/notifier openapi > openapi/openapi.json.new || { rm -f openapi/openapi.json.new; exit 1; }
 	@mv openapi/openapi.json.new openapi/openapi.json
+
+readme: $(VENV)/.server ## Write the settings table of the README anew from the code
+	@$(BIN)/python scripts/write_settings_table.py
 
 # dev.txt first: it holds everything, and the others take their versions from it, so what is tested is what runs.
 COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

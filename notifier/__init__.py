@@ -5,7 +5,8 @@ Two walks lead through the whole service. Each step names its file.
 A POST to a screen:
 
     ingress/middleware.py       the request gets its id, its log line, and is held against its address' limit
-    ingress/http.py             HttpDoor.notify: who calls (access/gate.py), how often (access/limits.py), what (schemas.py)
+    ingress/http.py             HttpDoor.notify: who calls (access/gate.py), how often (access/limits.py)
+    ingress/schemas.py          what: read strictly, held against the rules, put into the words of the core
     core/pipeline.py            send_notification: sealed once (core/notification.py), appended to the journal
     journal/memory.py           the journal has it: 202. A keyed request waits until it is read back
     core/pipeline.py            follow_journal: every record comes back here, on every replica, also its own

@@ -203,7 +203,7 @@ class Access(_Group):
         [], description="JSON array: whose tokens are accepted. See the section on tokens."
     )
     topic_rules: Annotated[list[TopicRule], BeforeValidator(_from_json)] = Field(
-        [], description="JSON array of `{match: {role|scope|any}, allow: [pattern]}`."
+        [], description="JSON array of objects with `match` (role, scope or any) and `allow` (patterns)."
     )
     default_tenant: str | None = Field(
         "default", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Tenant of a token without one; empty refuses it."

@@ -1,7 +1,7 @@
 """How often something may be done: named limits per key, counted by slowapi's limiter in local memory.
 
 slowapi's decorators and middleware are left out for its limiter: with FastAPI's route tree they miss included routers,
-they skip an empty key, and they cost 180 µs a request (`DECISIONS.md`).
+they skip an empty key, and they cost twice as much (`DECISIONS.md`, 1).
 """
 
 import math

@@ -60,7 +60,7 @@ def checked_kid(header: Claims) -> str | None:
 
 
 def _json_object(segment: str) -> Claims:
-    fault = "no object"
+    fault = "not a JSON object"
     try:
         value = parse(_decoded(segment))
     except NotifierError as error:
@@ -71,7 +71,7 @@ def _json_object(segment: str) -> Claims:
         elif isinstance(value, dict):
             return value
     # Outside the handler, because such errors hold parts of the token.
-    refuse(f"its header or its claims are not the JSON they should be: {fault}")
+    refuse(f"its header or its claims cannot be read: {fault}")
 
 
 def _decoded(segment: str) -> bytes:

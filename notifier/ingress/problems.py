@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -70,6 +71,9 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """Exception handler for our errors, and for Starlette's 404 and 405."""
     path = request.scope["path"]
     if isinstance(error, NotifierError):
+        if isinstance(error, LimitExceeded) and error.standing is not None:
+            # The limit that refused is told, not one that was passed before it.
+            request.state.standing = error.standing
         return problem_response(error, path)
     if isinstance(error, HTTPException):
         code = _CODE_OF_STATUS.get(error.status_code, "http_error")
@@ -86,7 +90,7 @@ def write_standing(headers: MutableHeaders, standing: Standing) -> None:
 def _members(status: int, code: str, detail: str, instance: str | None) -> dict[str, Any]:
     members = {"type": TYPE_PREFIX + code, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if instance is not None:
-        members["instance"] = instance
+        members["instance"] = quote(instance)  # A URI reference (RFC 9457, 3.1.5); paths come decoded.
     return members | {"code": code}
 
 

@@ -59,23 +59,26 @@ class AsgiOutlet:
 
     async def run(self, drained: Callable[[], None]) -> None:
         """Send what comes, until closed. `drained` is called each time nothing waits; it may write more."""
-        while True:
-            while self._waiting:
-                frame = self._waiting[0]
-                await self._send({"type": "websocket.send", "text": frame.text})
-                self.moved_at = self._loop.time()
-                self._waiting.popleft()
-                self._waiting_bytes -= frame.size
-            drained()
-            if self._waiting:
-                continue
-            self._empty.set()
-            if self.closing is not None:
-                code, reason = self.closing
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-                return
-            self._changed.clear()
-            await self._changed.wait()
+        try:
+            while not (self.closing and not self._waiting):
+                await self._send_waiting()
+                drained()
+                if not (self._waiting or self.closing):
+                    self._empty.set()
+                    self._changed.clear()
+                    await self._changed.wait()
+            code, reason = self.closing
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        finally:
+            self._empty.set()  # Nothing will be taken any more; who waits for it must hear of the end.
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            frame = self._waiting[0]
+            await self._send({"type": "websocket.send", "text": frame.text})
+            self.moved_at = self._loop.time()
+            self._waiting.popleft()
+            self._waiting_bytes -= frame.size
 
 
 _: type[Outlet] = AsgiOutlet
