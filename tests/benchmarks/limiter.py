@@ -1,12 +1,13 @@
 """What one limit costs: slowapi's decorator around an endpoint, against its limiter called by us.
 
-    python -m tests.benchmarks.limiter
+python -m tests.benchmarks.limiter
 """
 
 import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from slowapi import Limiter
 from starlette.applications import Starlette
@@ -32,7 +33,15 @@ def decorated() -> Callable[[], Awaitable[Response]]:
     limited = limiter.limit(LIMIT)(endpoint)
 
     async def call() -> Response:
-        scope = {"type": "http", "app": app, "path": "/", "method": "POST", "headers": [], "state": {}, "endpoint": None}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "app": app,
+            "path": "/",
+            "method": "POST",
+            "headers": [],
+            "state": {},
+            "endpoint": None,
+        }
         response: Response = await limited(request=Request(scope))
         return response
 
