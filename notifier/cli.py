@@ -5,6 +5,7 @@ Imports wait for the command that needs them: the base install has only what `se
 
 import argparse
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -116,7 +117,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     quiet = {"NOTIFIER_TELEMETRY__LOG_FORMAT": "text", "NOTIFIER_TELEMETRY__LOG_LEVEL": "warning"}
-    defaults = {"NOTIFIER_HTTP__OPENAPI": "true"} | quiet
+    # Any free port: a second demo, on another public port, needs no more than that one.
+    defaults = {"NOTIFIER_HTTP__OPENAPI": "true", "NOTIFIER_OPERATIONS__PORT": "0"} | quiet
     unset = {name: value for name, value in defaults.items() if name not in os.environ}
     return _run({"NOTIFIER_INSECURE": "true"} | unset | _overrides(options), demo=True)
 
@@ -150,14 +152,16 @@ def _run(overrides: dict[str, Any], *, demo: bool) -> int:
             if demo:
                 from notifier.demo import add_demo
 
-                print(add_demo(service.api, listening.public.getsockname()[1]), flush=True)
+                print(add_demo(service, settings, listening), flush=True)
             return await serve(settings, service, listening)
 
         return uvloop.run(run())
     except SettingsError as error:
         return _fail(*error.problems, code=2)
     except OSError as error:
-        return _fail(str(error))
+        is_taken = demo and error.errno == errno.EADDRINUSE
+        hint = f'; take another port: make demo ARGS="--port {settings.http.port + 1}"' if is_taken else ""
+        return _fail(f"{error.strerror or error}{hint}")
 
 
 def _token(options: argparse.Namespace) -> int:
@@ -192,6 +196,10 @@ def _token(options: argparse.Namespace) -> int:
 def _send(options: argparse.Namespace) -> int:
     import httpx
 
+    try:
+        data = json.loads(options.data) if options.data else None
+    except ValueError as error:
+        return _fail(f"--data takes a JSON object: {error}", code=2)
     wanted = {
         "to": {
             "users": options.users,
@@ -203,7 +211,7 @@ def _send(options: argparse.Namespace) -> int:
         "title": options.title,
         "body": options.body,
         "link": options.link,
-        "data": json.loads(options.data) if options.data else None,
+        "data": data,
         "ttl_seconds": options.ttl_seconds,
         "collapse_key": options.collapse_key,
     }
@@ -214,13 +222,15 @@ def _send(options: argparse.Namespace) -> int:
         headers["Idempotency-Key"] = options.idempotency_key
     try:
         answer = httpx.post(f"{options.url}/notify", json=body, headers=headers, timeout=10)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         return _fail(f"{options.url} cannot be reached: {error}")
     print(answer.text)
     return 0 if answer.status_code == 202 else 1
 
 
 def _listen(options: argparse.Namespace) -> int:
+    from websockets.exceptions import InvalidURI
+
     from notifier.clients.listen import Listener, Refused
 
     url = options.url.replace("http", "ws", 1) + "/ws"
@@ -244,8 +254,8 @@ def _listen(options: argparse.Namespace) -> int:
 
     try:
         asyncio.run(run())
-    except Refused as refused:
-        return _fail(str(refused))
+    except (Refused, InvalidURI) as error:
+        return _fail(str(error))
     return 0
 
 

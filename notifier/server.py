@@ -14,17 +14,26 @@ from starlette.types import ASGIApp
 
 from notifier.app import Service
 from notifier.settings import Settings
+from notifier.transports.socket_protocol import SocketProtocol
 
 log: Final = logging.getLogger(__name__)
 BACKLOG: Final = 4_096
+FROZEN_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 3
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to us."""
+    """A uvicorn server that leaves signals to us, and frozen clients behind."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def abandon_frozen(self) -> None:
+        """Cut the connections that are closing and whose clients do not take the rest: they would hold up the end."""
+        for connection in list(self.server_state.connections):
+            if connection.transport.is_closing():
+                connection.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,8 @@ async def serve(settings: Settings, service: Service, listening: Listening) -> i
             await _drain(settings, service, ending)
         watching.cancel()
         public.should_exit = True
+        await asyncio.wait({serving}, timeout=FROZEN_SECONDS)
+        public.abandon_frozen()
         await asyncio.wait({serving})
         operations.should_exit = True
     log.info("stopped", extra={"failed": service.failed.is_set()})
@@ -131,14 +142,14 @@ def _config(app: ASGIApp, **options: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
         workers=1,
-        timeout_graceful_shutdown=3,  # Frozen clients are left behind after it.
+        timeout_graceful_shutdown=GRACE_SECONDS,
         **options,  # type: ignore[arg-type]  # each option is typed where it is given
     )
 

@@ -48,7 +48,8 @@ class Listener:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._failures = 0
         self._after_seconds: float | None = None  # What the service asked to wait, in `reconnect`.
-        self._had_expired = False
+        self._token = ""
+        self._expired_token: str | None = None  # The one that was last told to be expired.
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         while True:
@@ -81,7 +82,7 @@ class Listener:
         async for text in connection:
             frame = json.loads(text)
             if frame["type"] == "welcome":
-                self._failures, self._had_expired = 0, False
+                self._failures = 0
             if frame["type"] == "reconnect":
                 self._after_seconds = frame["after_ms"] / 1000
             is_repeat = frame["type"] == "notification" and not self._is_new(frame["notification"]["id"])
@@ -98,9 +99,9 @@ class Listener:
         return True
 
     def _judge(self, code: int | None, reason: str | None) -> None:
-        """Raise for a close that is final. An expired token gets one attempt with a fresh one."""
-        if code == TOKEN_EXPIRED and not self._had_expired:
-            self._had_expired = True
+        """Raise for a close that is final. An expired token gets one attempt at once, which may bring a fresh one."""
+        if code == TOKEN_EXPIRED and self._expired_token != self._token:
+            self._expired_token = self._token
             self._after_seconds = 0.0
         elif code is not None and 4400 <= code < 4500:
             raise Refused(code, reason or "")

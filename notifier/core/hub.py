@@ -33,6 +33,7 @@ class Hub:
         frames: puts an envelope into a frame, once, whatever the number of sessions.
         max_running_cursors: see `Replay`.
         clock: Unix seconds, for what has expired.
+        monotonic: seconds, for who takes nothing any more.
     """
 
     def __init__(
@@ -42,10 +43,13 @@ class Hub:
         *,
         max_running_cursors: int = 1_000,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._window = window
         self._frames = frames
-        self.replay = Replay(window, frames, lost=self._lose, max_running=max_running_cursors, clock=clock)
+        self.replay = Replay(
+            window, frames, lost=self._lose, max_running=max_running_cursors, clock=clock, monotonic=monotonic
+        )
         self._sessions: dict[str, Session] = {}
         self._index: dict[Tenant, dict[Address, set[Session]]] = {}
         self._delivered_to_gone = 0
@@ -101,11 +105,11 @@ class Hub:
         The caller writes its reply and calls `advance`, in the same turn of the event loop. A notification that reached
         the session by another address as well comes a second time.
         """
-        addresses = frozenset(Address("topic", topic) for topic in topics)
-        resume = self.replay.resume(session.identity.tenant, addresses, presented)
+        added = frozenset(Address("topic", topic) for topic in topics)
         self._reidentify(session, session.identity, session.topics.union(topics))
+        resume = self.replay.resume(session.identity.tenant, session.addresses(), presented, only=added)
         if resume.status == "resumed":
-            self.replay.start_backfill(session, resume.position, addresses)
+            self.replay.start_backfill(session, resume.position, added)
         return resume
 
     def unsubscribe(self, session: Session, topics: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from notifier.core.audience import Audience
@@ -118,4 +119,11 @@ def new_id(now_ms: int) -> str:
 
 def rfc3339(unix_ms: int) -> str:
     """Write a time as `2026-11-20T08:15:30.123Z`."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(unix_ms, 1000)
+    return f"{_rfc3339_seconds(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _rfc3339_seconds(unix_seconds: int) -> str:
+    """Many notifications are accepted, and expire, in the same second."""
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -104,18 +104,20 @@ class Pipeline:
     async def has_read(self, position: Position) -> bool:
         """Wait until this replica has read as far as a position it has not reached yet.
 
-        False when even a marker appended now comes back first: nobody can have been given that position.
+        False when even a marker appended now comes back first: nobody can have been given that position. Raises
+        Unavailable when neither comes in time, since then nothing is known about the position.
         """
         if position.epoch != self._window.tail.epoch or position <= self._window.tail:
             return True
         marker = Marker(str(uuid.uuid4()))
         self._awaited[marker.nonce] = asyncio.get_running_loop().create_future()
         try:
-            await self._append([marker])
             async with asyncio.timeout(self._ahead_timeout_seconds):
+                await self._append([marker])
                 await self._awaited[marker.nonce]
         except TimeoutError:
-            pass
+            if position > self._window.tail:
+                raise Unavailable("journal_unavailable", "this replica did not read on in time") from None
         finally:
             self._awaited.pop(marker.nonce).cancel()
         return position <= self._window.tail

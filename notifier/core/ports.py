@@ -15,6 +15,13 @@ class Marker:
     nonce: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An item of a kind that a newer replica wrote. It does nothing here but keep the index of those behind it."""
+
+    kind: int
+
+
 Item = Envelope | Marker
 
 
@@ -24,7 +31,7 @@ class Record:
 
     epoch: str
     offset: int
-    items: tuple[Item, ...]
+    items: tuple[Item | Unknown, ...]
 
 
 class Journal(Protocol):

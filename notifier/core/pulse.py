@@ -80,8 +80,9 @@ class Pulse:
             self._hub.close(session, CloseReason.TOKEN_EXPIRED)
             return
         if now >= session.notice_at:
-            session.notice_at = inf
-            session.outlet.write([self._frames.token_expiring(max(0, round(session.ends_at - now)))])
+            notice = self._frames.token_expiring(max(0, round(session.ends_at - now)))
+            if session.outlet.write([notice]):  # Else at the next tick: a client that misses it loses its session.
+                session.notice_at = inf
         if now >= session.heartbeat_at:
             session.heartbeat_at = now + self._heartbeat_seconds
             # Refused by an outlet that is full: its client has enough to hear.

@@ -65,8 +65,13 @@ class Replay:
         """Sessions that are behind, with those that wait for their turn."""
         return len(self._running) + sum(session.cursor is not None for session in self._waiting)
 
-    def resume(self, tenant: Tenant, addresses: Set[Address], presented: str | None) -> Resume:
-        """Judge a presented position: one of ours, `earliest`, or None for from now on."""
+    def resume(
+        self, tenant: Tenant, addresses: Set[Address], presented: str | None, *, only: Set[Address] | None = None
+    ) -> Resume:
+        """Judge a presented position: one of ours, `earliest`, or None for from now on.
+
+        `only` names the addresses that are to be replayed, where it is not all of them.
+        """
         window = self._window
         if presented is None:
             return Resume("new", window.tail)
@@ -75,7 +80,8 @@ class Replay:
             reason = _reset_reason(position, window.tail)
             return Resume("reset", window.tail, reason, available_since_ms=window.available_since_ms(tenant))
         now_ms = int(self._clock() * 1000)
-        return Resume("resumed", position, replayed=window.count(tenant, addresses, position.ordinal, now_ms=now_ms))
+        replayed = window.count(tenant, addresses, position.ordinal, now_ms=now_ms, only=only)
+        return Resume("resumed", position, replayed=replayed)
 
     def start(self, session: Session, reached: Position) -> None:
         """Make a live session a cursor behind `reached`. It moves when `advance` is called, or when its turn comes."""
@@ -100,9 +106,11 @@ class Replay:
         self._start_waiting()
 
     def end(self, session: Session) -> None:
-        """Forget a session's cursor: it is live, or gone."""
-        session.cursor = None
-        self._running.discard(session)
+        """Forget the cursor of a session that is gone; its turn goes to one that waits."""
+        had_turn = session in self._running
+        self._settle(session)
+        if had_turn:
+            self._start_waiting()
 
     def stalled(self, seconds: float) -> list[Session]:
         """The sessions whose turn it is and whose clients took nothing for so long."""
@@ -123,13 +131,15 @@ class Replay:
             backfill = cursor.backfills[0] if cursor.backfills else None
             after = backfill.after if backfill else cursor.reached.ordinal
             if after < self._window.floor(session.identity.tenant).ordinal:
+                self._settle(session)  # First: a thousand lost in a row must not nest.
                 self._lost(session)
                 return
             share = self._window.read(
                 session.identity.tenant,
-                backfill.addresses if backfill else session.addresses(),
+                session.addresses(),
                 after,
                 until=backfill.until if backfill else None,
+                only=backfill.addresses if backfill else None,
                 now_ms=int(self._clock() * 1000),
                 max_bytes=self._chunk_bytes,
             )
@@ -149,7 +159,12 @@ class Replay:
         else:
             cursor.reached = self._window.position_at(reached)
         if not cursor.backfills and cursor.reached == self._window.tail:
-            self.end(session)
+            self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        """Take the cursor away: the session is live, or gone."""
+        session.cursor = None
+        self._running.discard(session)
 
 
 def _moved_at(session: Session) -> float:

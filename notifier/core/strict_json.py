@@ -42,7 +42,20 @@ def parse(raw: bytes) -> object:
 
 def flaws(value: object, *, depth: int = DEPTH_LIMIT) -> list[Violation]:
     """Name each broken rule in a parsed value; the value itself is at depth 1."""
-    return list(_flaws(value, "", depth))
+    return [] if _is_clean(value, depth) else list(_flaws(value, "", depth))
+
+
+def _is_clean(value: object, levels: int) -> bool:
+    """Tell whether `_flaws` would find nothing. Nearly always so, and told in a third of its time."""
+    if isinstance(value, str):
+        return value.isascii() or _is_unicode(value)
+    if isinstance(value, dict):
+        return levels > 0 and all(
+            (name.isascii() or _is_unicode(name)) and _is_clean(item, levels - 1) for name, item in value.items()
+        )
+    if isinstance(value, list):
+        return levels > 0 and all(_is_clean(item, levels - 1) for item in value)
+    return not isinstance(value, _Mark)
 
 
 def _flaws(value: object, pointer: str, levels: int) -> Iterator[Violation]:

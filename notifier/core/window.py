@@ -7,7 +7,7 @@ bounded by age, by index entries and by bytes. It knows no encodings, sessions o
 import heapq
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -66,7 +66,7 @@ class Track:
             yield self._ordinals[at]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Tenancy:
     """What the window holds of one tenant."""
 
@@ -104,7 +104,7 @@ class Window:
         self._max_bytes = max_bytes
         self._tenancies: dict[Tenant, _Tenancy] = {}
         self._order: OrderedDict[int, Tenant] = OrderedDict()  # every entry's tenant, oldest first
-        self._heaviest: _Tenancy | None = None
+        self._over_half: set[_Tenancy] = set()  # Those that hold over half of the window; hardly ever more than one.
         self.index_entries = 0
         self.size_bytes = 0
 
@@ -122,8 +122,6 @@ class Window:
             if envelope.collapse_key is not None:
                 tenancy.collapsing.setdefault((address, envelope.collapse_key), Track()).append(ordinal)
         self._count(tenancy, envelope, +1)
-        if self._heaviest is None or self._weight(tenancy) > self._weight(self._heaviest):
-            self._heaviest = tenancy
         self.tail = position
         self._make_room()
 
@@ -160,10 +158,12 @@ class Window:
         now_ms: int,
         max_bytes: int,
         until: int | None = None,
+        only: Set[Address] | None = None,
     ) -> Share:
         """Return the next entries for somebody at these addresses, at most `max_bytes` of them but at least one.
 
         The expired and the superseded are left out. `reached` is `until` (the tail, when None) once all was read.
+        `only` narrows what is read to some of the addresses; whom an entry excludes is still judged by all of them.
         """
         end = self.tail.ordinal if until is None else until
         tenancy = self._tenancies.get(tenant)
@@ -172,7 +172,7 @@ class Window:
         mine = frozenset(addresses)
         entries: list[Entry] = []
         room = max_bytes
-        for ordinal in _merged(tenancy, mine, after, end):
+        for ordinal in _merged(tenancy, mine if only is None else mine & only, after, end):
             entry = tenancy.entries[ordinal]
             envelope = entry.envelope
             if envelope.expires_at_ms <= now_ms or not envelope.audience.reaches(mine):
@@ -185,9 +185,17 @@ class Window:
             room -= len(envelope.sealed)
         return Share(entries, end)
 
-    def count(self, tenant: Tenant, addresses: Collection[Address], after: int, *, now_ms: int) -> int:
+    def count(
+        self,
+        tenant: Tenant,
+        addresses: Collection[Address],
+        after: int,
+        *,
+        now_ms: int,
+        only: Set[Address] | None = None,
+    ) -> int:
         """Count what `read` would bring up to the tail."""
-        return len(self.read(tenant, addresses, after, now_ms=now_ms, max_bytes=self._max_bytes).entries)
+        return len(self.read(tenant, addresses, after, now_ms=now_ms, max_bytes=self._max_bytes, only=only).entries)
 
     def find(self, tenant: Tenant, notification_id: str) -> Entry | None:
         """Look for one notification by its id: a scan, for operators only."""
@@ -207,9 +215,8 @@ class Window:
     def _make_room(self) -> None:
         """Evict the globally oldest; but first of a tenant that holds over half while others need it."""
         while self._order and (self.size_bytes > self._max_bytes or self.index_entries > self._max_index_entries):
-            heaviest = self._heaviest
-            if heaviest is not None and self._weight(heaviest) > 0.5:
-                self._evict_oldest_of(heaviest)
+            if self._over_half:
+                self._evict_oldest_of(max(self._over_half, key=self._weight))
             else:
                 self._evict_oldest_of(self._tenancies[next(iter(self._order.values()))])
 
@@ -230,6 +237,10 @@ class Window:
         self.size_bytes += size
         tenancy.index_entries += entries
         tenancy.size_bytes += size
+        if self._weight(tenancy) > 0.5:
+            self._over_half.add(tenancy)
+        else:
+            self._over_half.discard(tenancy)
 
     def _weight(self, tenancy: _Tenancy) -> float:
         """The share of the whole window that a tenant holds, by bytes or by index entries."""

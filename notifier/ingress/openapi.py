@@ -1,5 +1,6 @@
 """How the HTTP doors describe themselves: every status, every problem code, an example of each body."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -7,24 +8,33 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
 from notifier.ingress.problems import MEDIA_TYPE, TYPE_PREFIX
 from notifier.ingress.schemas import BatchItem, NotificationRequest
 
-CODES: Final[Mapping[int, Sequence[str]]] = {
+SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
     400: ("not_json", "idempotency_key_invalid", "body_timeout", "body_incomplete"),
     401: ("token_missing", "token_invalid", "token_expired"),
     403: ("insufficient_scope", "tenant_forbidden"),
-    404: ("not_found",),
-    405: ("method_not_allowed",),
     413: ("request_too_large", "sealed_too_large", "batch_too_large"),
     415: ("unsupported_media_type", "unsupported_content_encoding"),
     422: ("invalid_notification", "idempotency_key_reused"),
-    426: ("upgrade_required", "subprotocol_required"),
     429: ("rate_limited",),
     500: ("internal_error",),
     503: ("journal_unavailable", "journal_full"),
 }
+# How a handshake is refused to whoever is not a browser.
+SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
+    401: ("token_missing", "token_invalid", "token_expired"),
+    403: ("origin_forbidden",),
+    426: ("upgrade_required", "subprotocol_required"),
+    429: ("rate_limited", "too_many_sessions"),
+    500: ("internal_error",),
+    503: ("overload", "draining", "journal_unavailable", "journal_full"),
+}
+# Answers to what is no operation at all; they stand under components/responses.
+ANYWHERE_CODES: Final[Mapping[int, Sequence[str]]] = {404: ("not_found",), 405: ("method_not_allowed",)}
 EXAMPLE: Final[dict[str, Any]] = {
     "to": {"users": ["alice"]},
     "type": "order.shipped",
@@ -36,6 +46,11 @@ EXAMPLE: Final[dict[str, Any]] = {
     "collapse_key": "order-1234",
 }
 _EXAMPLE_ID: Final = "019a9f6e-7c11-7c3a-9d4e-0c5b6f3f2a10"
+
+
+def _all_codes() -> list[str]:
+    tables = (SENDING_CODES, SOCKET_CODES, ANYWHERE_CODES)
+    return sorted({code for table in tables for codes in table.values() for code in codes})
 
 
 class Accepted(BaseModel):
@@ -63,7 +78,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str | None = None
-    code: str = Field(json_schema_extra={"enum": [*sorted(code for codes in CODES.values() for code in codes)]})
+    code: str = Field(json_schema_extra={"enum": [*_all_codes()]})
     errors: list[BrokenRule] | None = None
 
 
@@ -83,18 +98,18 @@ class BatchResults(BaseModel):
     results: list[BatchResult]
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _problem(status) for status in statuses}
+def _problems(codes: Mapping[int, Sequence[str]]) -> dict[int | str, dict[str, Any]]:
+    return {status: _problem(status, codes[status]) for status in codes}
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:
     examples = {
         code: {"value": {"type": TYPE_PREFIX + code, "title": "…", "status": status, "detail": "…", "code": code}}
-        for code in CODES[status]
+        for code in codes
     }
     schema = {"$ref": "#/components/schemas/Problem"}
     response: dict[str, Any] = {
-        "description": "Problem: " + ", ".join(CODES[status]),
+        "description": "Problem: " + ", ".join(codes),
         "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
     }
     if names := _HEADERS.get(status):
@@ -119,12 +134,17 @@ _IDEMPOTENCY_KEY: Final = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
 }
 
+_LINES: Final = {
+    "schema": {"type": "string", "description": "One notification per line."},
+    "example": json.dumps(EXAMPLE) + "\n",
+}
+
 NOTIFY_ROUTE: Final[dict[str, Any]] = {
     "status_code": 202,
     "summary": "Send one notification",
     "operation_id": "notify",
     "response_model": Accepted,
-    "responses": _problems(400, 401, 403, 413, 415, 422, 429, 503),
+    "responses": _problems(SENDING_CODES),
     "openapi_extra": {
         "security": _SECURITY,
         "parameters": [_IDEMPOTENCY_KEY],
@@ -144,8 +164,7 @@ BATCH_ROUTE: Final[dict[str, Any]] = {
     "summary": "Send up to 1,000 different notifications",
     "operation_id": "notify_batch",
     "response_model": BatchResults,
-    "responses": {207: {"model": BatchResults, "description": "Some were not accepted"}}
-    | _problems(400, 401, 403, 413, 415, 422, 429, 503),
+    "responses": {207: {"model": BatchResults, "description": "Some were not accepted"}} | _problems(SENDING_CODES),
     "openapi_extra": {
         "security": _SECURITY,
         "parameters": [_IDEMPOTENCY_KEY],
@@ -161,8 +180,8 @@ BATCH_ROUTE: Final[dict[str, Any]] = {
                     },
                     "example": [EXAMPLE],
                 },
-                "application/x-ndjson": {"schema": {"type": "string", "description": "One notification per line."}},
-                "application/jsonl": {"schema": {"type": "string", "description": "One notification per line."}},
+                "application/x-ndjson": _LINES,
+                "application/jsonl": _LINES,
             },
         },
     },
@@ -171,7 +190,8 @@ SOCKET_ROUTE: Final[dict[str, Any]] = {
     "status_code": 426,
     "summary": "Sessions: WebSocket, subprotocol notifier.v1",
     "operation_id": "sessions",
-    "responses": _problems(426, 429),
+    "response_class": Response,  # Without a media type of its own: there are problems only.
+    "responses": _problems(SOCKET_CODES),
 }
 
 
@@ -184,6 +204,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas["$defs"])
+    components["responses"] = {str(status): answer for status, answer in _problems(ANYWHERE_CODES).items()}
     components["schemas"] = dict(sorted(components["schemas"].items()))
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
     return document

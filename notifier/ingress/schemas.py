@@ -4,7 +4,8 @@ import re
 import unicodedata
 from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from notifier.core.audience import EVERYONE, Address, Audience
@@ -19,12 +20,32 @@ TOPIC_PATTERN: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9}$"
 _Request = TypeVar("_Request", bound="NotificationRequest")
 VIOLATIONS_LIMIT: Final = 100  # Named in one answer; a body can break a hundred thousand rules.
 # A path of one slash, or https with a host: what a browser cannot take for another site or another scheme.
-_LINK: Final = re.compile(r"(/(?!/)|https://[^/?#])[^\s\\]*")
+_LINK_PATTERN: Final = r"^(/|/[^/\s\\][^\s\\]*|https://[^/?#\s\\][^\s\\]*)$"
+_LINK: Final = re.compile(_LINK_PATTERN.removesuffix("$"))
+_TYPE_PATTERN: Final = r"^[a-z0-9_.-]{1,128}$"
+# The rules that validators hold, as far as JSON Schema can say them.
+_NO_CONTROLS: Final = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}
+_UNRESERVED_TYPE: Final = {"pattern": _TYPE_PATTERN.replace("^", r"^(?!notifier\.)")}
+_NAMES_SOMEBODY: Final[JsonDict] = {
+    "anyOf": [
+        {"required": ["users"], "properties": {"users": {"minItems": 1}}},
+        {"required": ["topics"], "properties": {"topics": {"minItems": 1}}},
+        {"required": ["roles"], "properties": {"roles": {"minItems": 1}}},
+        {"required": ["everyone"], "properties": {"everyone": {"const": True}}},
+    ]
+}
+_SAYS_SOMETHING: Final[JsonDict] = {
+    "anyOf": [
+        {"required": ["title"], "properties": {"title": {"type": "string"}}},
+        {"required": ["body"], "properties": {"body": {"type": "string"}}},
+        {"required": ["data"], "properties": {"data": {"type": "object"}}},
+    ]
+}
 
 
-def _printable(text: str) -> str:
-    """NFC, and no control or format characters: what is shown is what is compared."""
-    if text.isascii() and text.isprintable():
+def _printable(text: object) -> object:
+    """NFC, and no control or format characters: what is shown is what is compared, and what is counted."""
+    if not isinstance(text, str) or (text.isascii() and text.isprintable()):
         return text
     text = unicodedata.normalize("NFC", text)
     if not text.isprintable():
@@ -38,17 +59,27 @@ def _link(text: str) -> str:
     return text
 
 
+def _whole(number: object) -> object:
+    """60.0 is an integer as well, in JSON Schema and so in our description."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 def _type(text: str) -> str:
     if text.startswith("notifier."):
         raise PydanticCustomError("reserved", "types that begin with notifier. are reserved")
     return text
 
 
-User = Annotated[str, Field(min_length=1, max_length=USER_CHARACTERS), AfterValidator(_printable)]
-Role = Annotated[str, Field(min_length=1, max_length=ROLE_CHARACTERS), AfterValidator(_printable)]
+Printable = Annotated[str, Field(json_schema_extra=_NO_CONTROLS), BeforeValidator(_printable)]
+User = Annotated[Printable, Field(min_length=1, max_length=USER_CHARACTERS)]
+Role = Annotated[Printable, Field(min_length=1, max_length=ROLE_CHARACTERS)]
 Topic = Annotated[str, Field(max_length=256, pattern=TOPIC_PATTERN)]
 TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+Key = Annotated[Printable, Field(min_length=1, max_length=255)]
+CollapseKey = Annotated[Printable, Field(min_length=1, max_length=128)]
+Link = Annotated[
+    str, Field(min_length=1, max_length=2_048, json_schema_extra={"pattern": _LINK_PATTERN}), AfterValidator(_link)
+]
 
 
 class _Strict(BaseModel):
@@ -58,16 +89,18 @@ class _Strict(BaseModel):
 class Exclude(_Strict):
     """Who is left out, whatever includes them."""
 
-    users: list[User] = Field(default=[], max_length=1_000)
-    roles: list[Role] = Field(default=[], max_length=100)
+    users: list[User] = Field(default_factory=list, max_length=1_000)
+    roles: list[Role] = Field(default_factory=list, max_length=100)
 
 
 class To(_Strict):
     """The audience: the union of users, topics and roles, or everyone of the tenant; less `exclude`."""
 
-    users: list[User] = Field(default=[], max_length=1_000)
-    topics: list[Topic] = Field(default=[], max_length=100)
-    roles: list[Role] = Field(default=[], max_length=100)
+    model_config = ConfigDict(json_schema_extra=_NAMES_SOMEBODY)
+
+    users: list[User] = Field(default_factory=list, max_length=1_000)
+    topics: list[Topic] = Field(default_factory=list, max_length=100)
+    roles: list[Role] = Field(default_factory=list, max_length=100)
     everyone: bool = False
     exclude: Exclude | None = None
     tenant: TenantName | None = Field(default=None, description="Another tenant than the token's.")
@@ -89,16 +122,18 @@ class To(_Strict):
 class NotificationRequest(_Strict):
     """One notification to send."""
 
+    model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
+
     to: To
-    type: Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,128}$"), AfterValidator(_type)]
+    type: Annotated[str, Field(pattern=_TYPE_PATTERN, json_schema_extra=_UNRESERVED_TYPE), AfterValidator(_type)]
     title: str | None = None
     body: str | None = None
-    link: Annotated[str, Field(min_length=1, max_length=2_048), AfterValidator(_link)] | None = Field(
-        default=None, description="An https URL or an absolute path."
-    )
+    link: Link | None = Field(default=None, description="An https URL or an absolute path.")
     data: dict[str, Any] | None = Field(default=None, description="Passed on as it is.")
-    ttl_seconds: int = Field(default=86_400, ge=0, le=604_800, description="0: only who is connected now.")
-    collapse_key: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)] | None = Field(
+    ttl_seconds: Annotated[int, BeforeValidator(_whole)] = Field(
+        default=86_400, ge=0, le=604_800, description="0: only who is connected now."
+    )
+    collapse_key: CollapseKey | None = Field(
         default=None, description="On replay only the newest notification of one key is delivered."
     )
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 
 from notifier.core.envelope import Envelope, Position
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Item, Journal, Record
+from notifier.core.ports import Item, Journal, Record, Unknown
 
 MAX_RECORD_ITEMS = 1_000
 MAX_RECORD_BYTES = 1024 * 1024
-ITEM_BYTES = 256  # About what an item costs beside its sealed bytes.
+ITEM_BYTES = 256  # About what an item costs beside its sealed bytes ...
+ADDRESS_BYTES = 128  # ... and its addresses, of which there may be a thousand.
 
 
 class MemoryJournal:
@@ -57,8 +58,8 @@ class MemoryJournal:
             del self._read_offsets[follower]
 
     async def check(self) -> None:
-        """Raise Unavailable when there is no room."""
-        self._make_room(1)
+        """Raise Unavailable when there is no room for the smallest item."""
+        self._make_room(ITEM_BYTES)
 
     def _make_room(self, size: int) -> None:
         read = min(self._read_offsets.values(), default=self._next_offset)
@@ -68,8 +69,11 @@ class MemoryJournal:
             self._held_bytes -= sum(map(_size, self._records.popleft().items))
 
 
-def _size(item: Item) -> int:
-    return ITEM_BYTES + (len(item.sealed) if isinstance(item, Envelope) else 0)
+def _size(item: Item | Unknown) -> int:
+    if not isinstance(item, Envelope):
+        return ITEM_BYTES
+    addresses = len(item.audience.include) + len(item.audience.exclude)
+    return ITEM_BYTES + ADDRESS_BYTES * addresses + len(item.sealed)
 
 
 def _chunks(items: Sequence[Item]) -> Sequence[list[Item]]:

@@ -30,11 +30,12 @@ class AsgiOutlet:
         self._loop = asyncio.get_running_loop()
         self.moved_at = self._loop.time()
         self.closing: tuple[int, str] | None = None  # Code and reason, once this side has decided to close.
+        self._has_ended = False  # Set when `run` is over: nothing written from then on would be sent.
 
     def write(self, frames: Sequence[Frame]) -> bool:
         """Take all of the frames, or none."""
         size = sum(frame.size for frame in frames)
-        if self.closing or (self._waiting and self._waiting_bytes + size > self._limit_bytes):
+        if self.closing or self._has_ended or (self._waiting and self._waiting_bytes + size > self._limit_bytes):
             return False
         self._waiting.extend(frames)
         self._waiting_bytes += size
@@ -54,23 +55,27 @@ class AsgiOutlet:
             self.on_hang_up()
 
     async def emptied(self) -> None:
-        """Wait until everything that was written has been taken."""
+        """Wait until everything that was written has been taken, or can no longer be."""
         await self._empty.wait()
 
     async def run(self, drained: Callable[[], None]) -> None:
         """Send what comes, until closed. `drained` is called each time nothing waits; it may write more."""
         try:
-            while not (self.closing and not self._waiting):
+            while self.closing is None or self._waiting:
                 await self._send_waiting()
                 drained()
-                if not (self._waiting or self.closing):
-                    self._empty.set()
+                if self._waiting:
+                    continue
+                self._empty.set()
+                if self.closing is None:
                     self._changed.clear()
                     await self._changed.wait()
             code, reason = self.closing
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
         finally:
-            self._empty.set()  # Nothing will be taken any more; who waits for it must hear of the end.
+            # A reader that waits for a lost connection to empty would wait for ever, and its session with it.
+            self._has_ended = True
+            self._empty.set()
 
     async def _send_waiting(self) -> None:
         while self._waiting:

@@ -86,6 +86,12 @@ class WebSocketSessions:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Admit the client or refuse it, and keep the session until one side ends it."""
+        try:
+            await self._serve(websocket)
+        except (WebSocketDisconnect, OSError):
+            self._door.count_handshake("client_gone")
+
+    async def _serve(self, websocket: WebSocket) -> None:
         handshake = read_handshake(websocket, query_token=self._query_token)
         try:
             self._check(handshake)
@@ -106,8 +112,6 @@ class WebSocketSessions:
             await self._hang_up(websocket, HangUp.because(error))
         except HangUp as hang_up:
             await self._hang_up(websocket, hang_up)
-        except WebSocketDisconnect:
-            self._door.count_handshake("client_gone")
         else:
             self._door.count_handshake("admitted")
             await self._converse(websocket, handshake, identity)
@@ -120,12 +124,14 @@ class WebSocketSessions:
             raise UpgradeRequired("subprotocol_required", f"offer the WebSocket subprotocol {PROTOCOL}")
 
     async def _enter(self, handshake: Handshake) -> Identity:
-        """Verify and admit; then wait until this replica has read as far as the client says that it has."""
+        """Verify; wait until this replica has read as far as the client says that it has; then admit."""
         identity = self._door.authenticate(handshake.token or "")
-        self._door.admit(identity)
         position = Position.parse(handshake.position or "")
         if position is not None:
             await self._pipeline.has_read(position)
+        # Behind every wait, so that those who wait together do not all find the last free place.
+        self._door.check_room()
+        self._door.admit(identity)
         return identity
 
     async def _refuse(self, websocket: WebSocket, error: NotifierError, *, to_browser: bool = False) -> None:
@@ -134,14 +140,18 @@ class WebSocketSessions:
             await websocket.accept(subprotocol=PROTOCOL)
             await self._hang_up(websocket, HangUp.because(error))
             return
-        self._door.count_handshake(error.code)
+        self._note_refusal(websocket, error.code)
         await websocket.send_denial_response(self._door.refusal(error))
 
     async def _hang_up(self, websocket: WebSocket, hang_up: HangUp) -> None:
         """Close a connection that never became a session."""
-        self._door.count_handshake(hang_up.reason)
+        self._note_refusal(websocket, hang_up.reason)
         with suppress(WebSocketDisconnect, RuntimeError):
             await websocket.close(hang_up.code, hang_up.reason)
+
+    def _note_refusal(self, websocket: WebSocket, code: str) -> None:
+        self._door.count_handshake(code)
+        log.info("session refused", extra={"code": code, "address": websocket.client and websocket.client.host})
 
     async def _await_auth(self, websocket: WebSocket, handshake: Handshake) -> Handshake:
         """Give the client a few seconds for its first frame."""

@@ -1,0 +1,199 @@
+"""Records as bytes: what one replica writes into the journal and every replica, also an older or newer one, reads.
+
+    record = "NTFY", major, minor, number of items (4 bytes), items
+    item   = kind (1 byte), length of the rest (4), length of the header (4), header, sealed bytes
+
+Numbers are big-endian; a header is a compact JSON object of ASCII. A new minor adds kinds and header names, and readers
+skip what they do not know; a new major changes the layout, and is refused. It knows no broker, hub or session.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from notifier.core.audience import Address, Audience
+from notifier.core.audience import Kind as AddressKind
+from notifier.core.envelope import Envelope
+from notifier.core.identity import Tenant
+from notifier.core.ports import Item, Marker, Unknown
+
+MAGIC: Final = b"NTFY"
+MAJOR: Final = 1
+MINOR: Final = 0
+
+
+class Kind(IntEnum):
+    """What an item is. A number that was given once is never given again."""
+
+    NOTIFICATION = 1
+    MARKER = 2
+    TICK = 3  # This one and the next have numbers so that nothing else takes them; nobody writes them yet.
+    WITHDRAW = 4
+    STATE = 5
+    PRESENCE = 6
+
+
+class BrokenRecord(ValueError):
+    """The bytes are no record, or one of a major version that this reader does not know."""
+
+
+class Decoded(NamedTuple):
+    """What a record holds. `skipped` counts the items of unknown kinds and the header names that were passed over."""
+
+    items: tuple[Item | Unknown, ...]
+    skipped: int
+
+
+_RECORD: Final = Struct(">4sBBI")
+_ITEM: Final = Struct(">BII")
+_to_json: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+_from_json: Final = json.JSONDecoder().raw_decode
+
+_LETTERS: Final[Mapping[AddressKind, str]] = {"user": "u", "topic": "t", "role": "r", "everyone": "e"}
+_ADDRESS_KINDS: Final[Mapping[str, AddressKind]] = {letter: kind for kind, letter in _LETTERS.items()}
+
+
+def encode(items: Sequence[Item]) -> bytes:
+    """Write a record of these items, in their order."""
+    parts = [_RECORD.pack(MAGIC, MAJOR, MINOR, len(items))]
+    for item in items:
+        if isinstance(item, Envelope):
+            kind, header, sealed = Kind.NOTIFICATION, _notification_header(item), item.sealed
+        else:
+            kind, header, sealed = Kind.MARKER, {"nonce": item.nonce}, b""
+        written = _to_json(header).encode("ascii")
+        parts += (_ITEM.pack(kind, 4 + len(written) + len(sealed), len(written)), written, sealed)
+    return b"".join(parts)
+
+
+def decode(record: bytes) -> Decoded:
+    """Read a record; items of unknown kinds keep their places as `Unknown`. Raises BrokenRecord for anything else."""
+    if len(record) < _RECORD.size:
+        raise BrokenRecord(f"a record has at least {_RECORD.size} bytes, not {len(record)}")
+    magic, major, _, count = _RECORD.unpack_from(record)
+    if magic != MAGIC:
+        raise BrokenRecord(f"a record begins with {MAGIC!r}, not {magic!r}")
+    if major != MAJOR:
+        raise BrokenRecord(f"this reader knows major version {MAJOR}, not {major}")
+    items: list[Item | Unknown] = []
+    skipped, at = 0, _RECORD.size
+    while at < len(record) and len(items) < count:
+        try:
+            item, passed_over, at = _read_item(record, at)
+        except BrokenRecord as error:
+            raise BrokenRecord(f"item {len(items)}: {error}") from None
+        items.append(item)
+        skipped += passed_over
+    if len(items) != count or at != len(record):
+        raise BrokenRecord(f"{len(items)} of {count} items end at byte {at} of {len(record)}")
+    return Decoded(tuple(items), skipped)
+
+
+def _read_item(record: bytes, at: int) -> tuple[Item | Unknown, int, int]:
+    """Read the item at this byte. Returns it, what was passed over in it, and where the next begins."""
+    start = at + _ITEM.size
+    if start > len(record):
+        raise BrokenRecord("its lengths are cut off")
+    kind, length, header_length = _ITEM.unpack_from(record, at)
+    sealed_at, end = start + header_length, start - 4 + length
+    if not sealed_at <= end <= len(record):
+        raise BrokenRecord("its lengths do not fit")
+    reader = _READERS.get(kind)
+    if reader is None:
+        return Unknown(kind), 1, end
+    read, names = reader
+    header, passed_over = _read_header(record[start:sealed_at], names)
+    return read(header, record[sealed_at:end]), passed_over, end
+
+
+def _read_header(written: bytes, names: frozenset[str]) -> tuple[Mapping[str, object], int]:
+    try:
+        header, end = _from_json(written.decode("ascii"))
+    except (ValueError, RecursionError) as error:
+        raise BrokenRecord(f"its header is not ASCII JSON: {error}") from None
+    if type(header) is not dict or end != len(written):
+        raise BrokenRecord("its header is not one object")
+    return header, 0 if header.keys() <= names else len(header.keys() - names)
+
+
+def _notification_header(envelope: Envelope) -> dict[str, object]:
+    audience = envelope.audience
+    header: dict[str, object] = {
+        "id": envelope.id,
+        "tenant": envelope.tenant,
+        "to": [_LETTERS[kind] + value for kind, value in audience.include],
+        "accepted": envelope.accepted_at_ms,
+        "expires": envelope.expires_at_ms,
+    }
+    if audience.exclude:
+        header["not"] = [_LETTERS[kind] + value for kind, value in audience.exclude]
+    if envelope.live_only:
+        header["live"] = True
+    if envelope.collapse_key is not None:
+        header["collapse"] = envelope.collapse_key
+    for name, digest in (("key", envelope.key_digest), ("content", envelope.content_digest)):
+        if digest is not None:
+            header[name] = digest.hex()
+    return header
+
+
+def _read_notification(header: Mapping[str, object], sealed: bytes) -> Envelope:
+    get = header.get
+    notification_id, tenant, collapse_key = get("id"), get("tenant"), get("collapse")
+    accepted, expires, live_only = get("accepted"), get("expires"), get("live", False)
+    if not (
+        type(notification_id) is str
+        and type(tenant) is str
+        and type(accepted) is int
+        and type(expires) is int
+        and type(live_only) is bool
+        and (collapse_key is None or type(collapse_key) is str)
+    ):
+        raise BrokenRecord("a name of its header is missing or has a value of another type")
+    return Envelope(
+        id=notification_id,
+        tenant=Tenant(tenant),
+        audience=Audience(_addresses(get("to")), _addresses(get("not")) if "not" in header else ()),
+        sealed=sealed,
+        accepted_at_ms=accepted,
+        expires_at_ms=expires,
+        live_only=live_only,
+        collapse_key=collapse_key,
+        key_digest=_digest(get("key")),
+        content_digest=_digest(get("content")),
+    )
+
+
+def _read_marker(header: Mapping[str, object], _: bytes) -> Marker:
+    if isinstance(nonce := header.get("nonce"), str):
+        return Marker(nonce)
+    raise BrokenRecord("a marker has a nonce")
+
+
+def _addresses(texts: object) -> tuple[Address, ...]:
+    if type(texts) is not list:
+        raise BrokenRecord("its addresses are not an array")
+    addresses = []
+    for text in texts:
+        if type(text) is not str or text[:1] not in _ADDRESS_KINDS:
+            raise BrokenRecord("its addresses are not texts that begin with one of u, t, r, e")
+        addresses.append(Address(_ADDRESS_KINDS[text[0]], text[1:]))
+    return tuple(addresses)
+
+
+def _digest(text: object) -> bytes | None:
+    try:
+        return None if text is None else bytes.fromhex(text)  # type: ignore[arg-type]  # a TypeError is what tells
+    except (TypeError, ValueError):
+        raise BrokenRecord("a digest is not hexadecimal") from None
+
+
+_Read = Callable[[Mapping[str, object], bytes], Item]
+_NAMES: Final = ("id", "tenant", "to", "not", "accepted", "expires", "live", "collapse", "key", "content")
+# By kind: how an item is read, and the header names that are known.
+_READERS: Final[Mapping[int, tuple[_Read, frozenset[str]]]] = {
+    Kind.NOTIFICATION: (_read_notification, frozenset(_NAMES)),
+    Kind.MARKER: (_read_marker, frozenset(["nonce"])),
+}

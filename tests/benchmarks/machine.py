@@ -1,0 +1,66 @@
+"""The machine that the figures come from: its cores, its limits, and how it is named beside a figure."""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.benchmarks.figure import Figure
+
+SERVER_CORE, LOAD_CORE = 0, 1
+
+
+@contextmanager
+def pinned_to(core: int) -> Iterator[None]:
+    """Keep what is started in here on one core, where the system can and the machine has two."""
+    if not can_pin():
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[core]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def can_pin() -> bool:
+    """Tell whether server and load can have a core each."""
+    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) >= 2
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as the system lets us, here and in what is started from here. Returns the number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def yardstick() -> Figure:
+    """A fixed piece of Python on the server's core: between two runs it tells a slow machine from slow code."""
+    with pinned_to(SERVER_CORE):
+        began = time.process_time()
+        _ = {str(number): [number] for number in range(200_000)}
+        seconds = time.process_time() - began
+    return Figure("Yardstick: a fixed piece of Python", "CPU ms", seconds * 1000)
+
+
+def describe() -> str:
+    """Name what the figures depend on beside the code."""
+    pinning = "server and load on one core each" if can_pin() else "not pinned"
+    return (
+        f"{os.cpu_count()} cores ({_processor()}), {pinning}; "
+        f"{platform.python_implementation()} {platform.python_version()}; {platform.system()} {platform.release()}"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

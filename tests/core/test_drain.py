@@ -1,0 +1,102 @@
+"""Closing at a pace: each session is told to come back, then closed, one after the other."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from notifier.core.drain import close_paced
+from notifier.core.hub import Hub
+from notifier.core.ports import CloseReason
+from notifier.core.session import Session
+from notifier.core.window import Window
+from tests.core.builders import at, identity
+from tests.core.fakes import BoundedOutlet, PlainFrames
+
+CLOCK_GRAIN_SECONDS = 0.02
+
+
+class TimedOutlet(BoundedOutlet):
+    """Notes when it was closed, on the loop's clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed_at = 0.0
+
+    def close(self, reason: CloseReason) -> None:
+        super().close(reason)
+        self.closed_at = asyncio.get_running_loop().time()
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub(Window(at(7), opened_at_ms=0), PlainFrames())
+
+
+def opened(hub: Hub, number: int) -> tuple[list[Session], list[TimedOutlet]]:
+    outlets = [TimedOutlet() for _ in range(number)]
+    sessions = [Session(f"s{at}", identity(), (), outlet) for at, outlet in enumerate(outlets)]
+    for session in sessions:
+        hub.register(session, None)
+    return sessions, outlets
+
+
+async def drain(hub: Hub, sessions: Sequence[Session], *, over_seconds: float = 0.0) -> int:
+    return await close_paced(hub, PlainFrames(), sessions, CloseReason.DRAIN, over_seconds=over_seconds)
+
+
+async def test_each_session_is_told_when_and_where_to_go_on_and_then_closed(hub: Hub) -> None:
+    sessions, outlets = opened(hub, 30)
+
+    closed = await drain(hub, sessions)
+
+    assert (closed, len(hub)) == (30, 0)
+    for outlet in outlets:
+        (frame,) = outlet.written  # A closed outlet takes nothing, so it came before the close.
+        assert (frame.kind, frame.position) == ("reconnect", at(7))
+        assert (outlet.closed, outlet.closes) == (CloseReason.DRAIN, 1)
+
+
+async def test_those_who_come_back_are_spread(hub: Hub) -> None:
+    sessions, outlets = opened(hub, 200)
+
+    await drain(hub, sessions)
+
+    waits = [outlet.written[0].number for outlet in outlets]
+    assert min(waits) >= 100
+    assert len(set(waits)) > 50
+
+
+async def test_the_closes_are_paced_over_the_time(hub: Hub) -> None:
+    sessions, outlets = opened(hub, 10)
+    began = asyncio.get_running_loop().time()
+
+    await drain(hub, sessions, over_seconds=0.5)
+
+    for number, outlet in enumerate(outlets):
+        assert outlet.closed_at - began >= 0.5 * number / 10 - CLOCK_GRAIN_SECONDS
+
+
+async def test_a_session_that_left_by_itself_meanwhile_is_left_alone(hub: Hub) -> None:
+    sessions, outlets = opened(hub, 3)
+    draining = asyncio.create_task(drain(hub, sessions, over_seconds=0.3))
+    await asyncio.sleep(0)
+
+    hub.remove(sessions[2])
+
+    assert await draining == 2
+    assert [outlet.closes for outlet in outlets] == [1, 1, 0]
+
+
+async def test_a_session_that_takes_nothing_is_closed_all_the_same(hub: Hub) -> None:
+    outlet = BoundedOutlet(limit_bytes=0)
+    session = Session("s", identity(), (), outlet)
+    hub.register(session, None)
+    outlet.write([PlainFrames().heartbeat(at(7))])
+
+    assert await drain(hub, [session]) == 1
+    assert outlet.closed is CloseReason.DRAIN
+
+
+async def test_nobody_to_close_is_done_at_once(hub: Hub) -> None:
+    assert await drain(hub, [], over_seconds=3600) == 0

@@ -1,0 +1,154 @@
+"""A client that reads slowly, later, or never: it costs a position, not a queue, and delays nobody."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.replica import Replica
+from tests.service.client import complaints, eventually, session, sessions_of
+from tests.service.conftest import StartReplica
+from tests.tokens import bearer
+
+SMALL_BYTES = 4_096
+STALL_SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """A replica with small buffers and a window of 5,000 addresses."""
+    log_path = tmp_path_factory.mktemp("small") / "replica.log"
+    settings = {"HTTP__SEND_BUFFER_BYTES": str(SMALL_BYTES), "WINDOW__MAX_INDEX_ENTRIES": "5000"}
+    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()})
+    yield replica
+    replica.stop()
+    assert complaints(log_path) == []
+
+
+@pytest.fixture
+async def sender(small: Replica) -> AsyncIterator[httpx.AsyncClient]:
+    """A backend that talks to the replica with small buffers."""
+    async with httpx.AsyncClient(base_url=small.url, headers=bearer()) as client:
+        yield client
+
+
+async def test_a_session_that_stops_reading_falls_behind_and_gets_everything_in_order_later(
+    small: Replica, sender: httpx.AsyncClient
+) -> None:
+    async with (
+        session(small.ws_url, "slow", receive_buffer_bytes=SMALL_BYTES) as slow,
+        session(small.ws_url, "brisk") as brisk,
+    ):
+        await send(sender, "slow", range(2_000))
+        await eventually(lambda: is_in_state(small, "slow", "behind"))
+        await send(sender, "slow", range(2_000, 3_000))
+        await send(sender, "brisk", range(1))
+        meanwhile = await brisk.notification()
+        still = [each["state"] for each in await sessions_of(small.operations_url, "slow")]
+        numbers = [(await slow.notification())["data"]["n"] for _ in range(3_000)]
+        await eventually(lambda: is_in_state(small, "slow", "live"))
+        await send(sender, "slow", range(3_000, 3_001))
+
+        assert meanwhile["data"] == {"n": 0, "pad": "x" * 300}
+        assert still == ["behind"]
+        assert numbers == list(range(3_000))
+        assert (await slow.notification())["data"]["n"] == 3_000
+
+
+async def test_a_session_whose_window_is_evicted_beneath_it_is_closed_with_4000(
+    small: Replica, sender: httpx.AsyncClient
+) -> None:
+    async with session(small.ws_url, "outrun", receive_buffer_bytes=SMALL_BYTES) as outrun:
+        await send(sender, "outrun", range(2_000))
+        await eventually(lambda: is_in_state(small, "outrun", "behind"))
+        await send(sender, "other", range(6_000))
+        frames, code, reason = await outrun.rest()
+
+    numbers = [frame["notification"]["data"]["n"] for frame in frames]
+    assert (code, reason) == (4000, "fell_behind")
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) < 2_000
+
+
+async def test_a_session_that_vanishes_while_its_questions_wait_is_let_go(
+    small: Replica, sender: httpx.AsyncClient
+) -> None:
+    """Its reader waits for the answers to be taken, which they never are."""
+    async with session(small.ws_url, "vanished", receive_buffer_bytes=SMALL_BYTES) as vanished:
+        await send(sender, "vanished", range(2_000))
+        await eventually(lambda: is_in_state(small, "vanished", "behind"))
+        for number in range(3):
+            await vanished.say(type="ping", ref=number)
+        await vanished.abort()
+
+        await eventually(lambda: has_none(small, "vanished"))
+
+
+async def test_a_client_that_pings_and_never_reads_the_pongs_is_cut(small: Replica, sender: httpx.AsyncClient) -> None:
+    """T-32: the pongs would wait in memory without end."""
+    async with session(small.ws_url, "flood", receive_buffer_bytes=SMALL_BYTES) as flood:
+        await send(sender, "flood", range(2_000))
+        await eventually(lambda: is_in_state(small, "flood", "behind"))
+        for number in range(100):
+            with_payload = number.to_bytes(4, "big") * 25
+            try:
+                _unanswered = await flood.connection.ping(with_payload)
+            except ConnectionClosed:
+                break
+
+        await eventually(lambda: has_none(small, "flood"))
+
+
+async def test_a_session_that_never_reads_again_is_closed_and_its_socket_freed(start_replica: StartReplica) -> None:
+    """The one that reads again in time learns why; the hub lets go of both at once."""
+    stern = start_replica(
+        HTTP__SEND_BUFFER_BYTES=str(SMALL_BYTES),
+        HTTP__TCP_USER_TIMEOUT_MILLISECONDS="5000",
+        SESSIONS__STALL_TIMEOUT_SECONDS=str(STALL_SECONDS),
+    )
+    before = open_files(stern)
+
+    async with (
+        httpx.AsyncClient(base_url=stern.url, headers=bearer()) as sender,
+        session(stern.ws_url, "sleeper", receive_buffer_bytes=SMALL_BYTES) as sleeper,
+        session(stern.ws_url, "dead", receive_buffer_bytes=SMALL_BYTES) as dead,
+    ):
+        await send(sender, "sleeper", range(2_000))
+        await send(sender, "dead", range(2_000))
+        await eventually(lambda: has_none(stern, "sleeper"))
+        frames, code, reason = await sleeper.rest()
+        await eventually(lambda: has_none(stern, "dead"))
+        await sender.aclose()
+        await eventually(lambda: has_open_files(stern, before))
+        await dead.abort()
+
+    assert (code, reason) == (4000, "fell_behind")
+    assert [frame["notification"]["data"]["n"] for frame in frames] == list(range(len(frames)))
+    assert complaints(stern.log_path) == []
+
+
+async def send(sender: httpx.AsyncClient, user: str, numbers: range) -> None:
+    """Number and send them, about 450 bytes each."""
+    items = [{"to": {"users": [user]}, "type": "count", "data": {"n": n, "pad": "x" * 300}} for n in numbers]
+    for start in range(0, len(items), 1_000):
+        answer = await sender.post("/notify/batch", json=items[start : start + 1_000], timeout=30)
+        assert answer.status_code == 202
+
+
+async def is_in_state(replica: Replica, user: str, state: str) -> bool:
+    return [each["state"] for each in await sessions_of(replica.operations_url, user)] == [state]
+
+
+async def has_none(replica: Replica, user: str) -> bool:
+    return await sessions_of(replica.operations_url, user) == []
+
+
+async def has_open_files(replica: Replica, at_most: int) -> bool:
+    return open_files(replica) <= at_most
+
+
+def open_files(replica: Replica) -> int:
+    """Open files of the replica, as the system counts them."""
+    return len(list(Path(f"/proc/{replica.process.pid}/fd").iterdir()))
