@@ -21,7 +21,6 @@ from starlette.websockets import WebSocket
 
 from notifier.access.gate import Gate
 from notifier.access.limits import Limits
-from notifier.access.origins import OriginPolicy
 from notifier.access.topics import grant
 from notifier.core.drain import close_paced
 from notifier.core.errors import NotifierError, Unavailable, UpgradeRequired
@@ -32,18 +31,18 @@ from notifier.core.ports import CloseReason
 from notifier.core.pulse import Pulse
 from notifier.core.window import Window
 from notifier.ingress.http import Guard, HttpDoor
-from notifier.ingress.middleware import AddressLimit, Failsafe, RequestLine
+from notifier.ingress.middleware import AddressLimit, Failsafe, HeaderLimit, RequestLine
 from notifier.ingress.openapi import SOCKET_ROUTE, describe
 from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
-from notifier.settings import Settings, SettingsError
+from notifier.settings import Settings
 from notifier.telemetry.inspection import Inspection
 from notifier.telemetry.metrics import Metrics
 from notifier.telemetry.operations import Insight, create_operations_app
 from notifier.transports.conversation import Rules
 from notifier.transports.frames import Frames
 from notifier.transports.websocket import Door, Timing, WebSocketSessions
-from notifier.trust import build_verifier
+from notifier.trust import build_origins, build_verifier
 
 log: Final = logging.getLogger(__name__)
 
@@ -97,15 +96,7 @@ class Service:
 
     def _build_access(self) -> None:
         settings = self._settings
-        origins = settings.http.allowed_origins
-        try:
-            self.origins = OriginPolicy(
-                [origin for origin in origins if origin != "*"],
-                public_origin=settings.http.public_origin,
-                allow_any="*" in origins,
-            )
-        except ValueError as error:
-            raise SettingsError([f"NOTIFIER_HTTP__ALLOWED_ORIGINS: {error}"]) from None
+        self.origins = build_origins(settings)
         self.verifier = build_verifier(settings)
         self.limits = Limits(settings.limits.model_dump())
         self.gate = Gate(
@@ -176,6 +167,7 @@ class Service:
     def _add_middleware(self, api: FastAPI) -> None:
         """The last added is the outermost: a line, then CORS on every answer, then the limit, then the routes."""
         api.add_middleware(Failsafe)
+        api.add_middleware(HeaderLimit)
         api.add_middleware(AddressLimit, spend=partial(self.limits.spend, "address"))
         api.add_middleware(
             CORSMiddleware,

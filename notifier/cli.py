@@ -172,23 +172,24 @@ def _token(options: argparse.Namespace) -> int:
 
     try:
         extra = {name: json.loads(value) for name, _, value in (claim.partition("=") for claim in options.claim)}
-        key = Path(options.key_file).read_text().strip() if options.key_file else DEVELOPMENT_SECRET
+        token = mint(
+            issuer=options.issuer or DEVELOPMENT_ISSUER,
+            audience=options.audience or DEVELOPMENT_AUDIENCE,
+            key=Path(options.key_file).read_text().strip() if options.key_file else DEVELOPMENT_SECRET,
+            algorithm=options.algorithm,
+            user=options.user,
+            tenant=options.tenant,
+            roles=options.role,
+            topics=options.topic,
+            scopes=options.scope,
+            tenants=options.into_tenant,
+            lifetime_seconds=options.lifetime_seconds,
+            extra=extra,
+        )
+    except json.JSONDecodeError as error:
+        return _fail(f"--claim takes NAME=JSON: {error}", code=2)
     except (ValueError, OSError) as error:
-        return _fail(f"--claim takes NAME=JSON and --key-file a readable file: {error}", code=2)
-    token = mint(
-        issuer=options.issuer or DEVELOPMENT_ISSUER,
-        audience=options.audience or DEVELOPMENT_AUDIENCE,
-        key=key,
-        algorithm=options.algorithm,
-        user=options.user,
-        tenant=options.tenant,
-        roles=options.role,
-        topics=options.topic,
-        scopes=options.scope,
-        tenants=options.into_tenant,
-        lifetime_seconds=options.lifetime_seconds,
-        extra=extra,
-    )
+        return _fail(str(error), code=2)
     print(token)
     return 0
 
@@ -267,11 +268,12 @@ def _said(frame: dict[str, Any], url: str) -> str:
 
 def _check(options: argparse.Namespace) -> int:
     from notifier.settings import SettingsError, describe_settings, read_settings
-    from notifier.trust import build_verifier
+    from notifier.trust import build_origins, build_verifier
 
     try:
         settings = read_settings()
         verifier = build_verifier(settings)
+        build_origins(settings)
     except SettingsError as error:
         return _fail(*error.problems, code=2)
     if options.token is None:

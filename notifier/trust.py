@@ -1,8 +1,9 @@
-"""Whose tokens are accepted: from the settings to a verifier, for the service and for `notifier check`."""
+"""Whom the settings trust, issuers and origins, made ready for the service and for `notifier check`."""
 
 from typing import Literal
 
 from notifier.access.keys import KeyMaterial, load_keys
+from notifier.access.origins import OriginPolicy
 from notifier.access.tokens import Issuer, TokenVerifier
 from notifier.access.topics import TopicRule
 from notifier.settings import (
@@ -45,6 +46,23 @@ def build_verifier(settings: Settings) -> TokenVerifier:
     except ValueError as error:
         problems.append(f"NOTIFIER_ACCESS__ISSUERS: {error}")
     raise SettingsError(problems)
+
+
+def build_origins(settings: Settings) -> OriginPolicy:
+    """Read the origins whose pages are let in. Raises SettingsError for what is none."""
+    http = settings.http
+    try:
+        OriginPolicy([], public_origin=http.public_origin)
+    except ValueError as error:
+        raise SettingsError([f"NOTIFIER_HTTP__PUBLIC_ORIGIN: {error}"]) from None
+    try:
+        return OriginPolicy(
+            [origin for origin in http.allowed_origins if origin != "*"],
+            public_origin=http.public_origin,
+            allow_any="*" in http.allowed_origins,
+        )
+    except ValueError as error:
+        raise SettingsError([f"NOTIFIER_HTTP__ALLOWED_ORIGINS: {error}"]) from None
 
 
 def _issuer(configured: IssuerSettings, default_tenant: str | None) -> Issuer:

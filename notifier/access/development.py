@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jose import jwt
+from jose.exceptions import JOSEError
 
 
 def mint(
@@ -23,7 +24,10 @@ def mint(
     lifetime_seconds: int = 3_600,
     extra: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return a signed token with every claim that notifier reads, at its default place."""
+    """Return a signed token with every claim that notifier reads, at its default place.
+
+    Raises ValueError when the key does not fit the algorithm.
+    """
     now = int(time.time())
     claims: dict[str, Any] = {
         "iss": issuer,
@@ -39,4 +43,7 @@ def mint(
     }
     if tenant is not None:
         claims["tenant"] = tenant
-    return jwt.encode(claims | dict(extra or {}), key, algorithm=algorithm)
+    try:
+        return jwt.encode(claims | dict(extra or {}), key, algorithm=algorithm)
+    except JOSEError as error:
+        raise ValueError(f"the key does not sign with {algorithm}: {error}") from None

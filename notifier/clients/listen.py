@@ -68,13 +68,14 @@ class Listener:
             await asyncio.sleep(self._pause())
 
     def _connect(self) -> connect:
+        self._token = self._get_token()
         query = {"topics": ",".join(self._topics)} if self._topics else {}
         if self.position is not None:
             query["position"] = self.position
         return connect(
             f"{self._url}?{urlencode(query)}" if query else self._url,
             subprotocols=[PROTOCOL],  # type: ignore[list-item]  # a NewType of str
-            additional_headers={"Authorization": f"Bearer {self._get_token()}"},
+            additional_headers={"Authorization": f"Bearer {self._token}"},
             ping_interval=None,  # The service pings.
         )
 

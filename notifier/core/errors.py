@@ -6,6 +6,7 @@
     ├── UnsupportedMediaType   send it as JSON
     ├── InvalidNotification    mend the named fields
     ├── TooLarge               send less
+    ├── HeadersTooLarge        send fewer or shorter headers
     ├── IdempotencyKeyReused   the key stands for other content: take a new one
     ├── Unauthenticated        bring a token, or a fresh one
     ├── Forbidden              ask for a scope, a tenant, an origin
@@ -64,6 +65,10 @@ class InvalidNotification(NotifierError):
 
 class TooLarge(NotifierError):
     """The request or its sealed form is over the limit."""
+
+
+class HeadersTooLarge(NotifierError):
+    """The headers of the request are over the limit together."""
 
 
 class IdempotencyKeyReused(NotifierError):

@@ -8,11 +8,13 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from notifier.core.errors import BadRequest, InvalidNotification, Violation
 
 DEPTH_LIMIT: Final = 8
+FLAWS_LIMIT: Final = 100  # Named in one answer; a body can break a hundred thousand rules.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ def parse(raw: bytes) -> object:
 
 
 def flaws(value: object, *, depth: int = DEPTH_LIMIT) -> list[Violation]:
-    """Name each broken rule in a parsed value; the value itself is at depth 1."""
-    return [] if _is_clean(value, depth) else list(_flaws(value, "", depth))
+    """Name the broken rules in a parsed value, a hundred at most; the value itself is at depth 1."""
+    return [] if _is_clean(value, depth) else list(islice(_flaws(value, "", depth), FLAWS_LIMIT))
 
 
 def _is_clean(value: object, levels: int) -> bool:

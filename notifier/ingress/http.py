@@ -1,5 +1,6 @@
 """The HTTP door: `POST /notify` and `POST /notify/batch`, from a request to the pipeline and back to an answer."""
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from notifier.ingress.schemas import BatchItem, NotificationRequest, read_reques
 REQUEST_LIMIT_BYTES: Final = 64 * 1024
 BATCH_LIMIT_BYTES: Final = 4 * 1024 * 1024
 BATCH_LIMIT_ITEMS: Final = 1_000
+YIELD_ITEMS: Final = 50
 LINE_MEDIA_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
 
 Outcome: TypeAlias = Receipt | NotifierError
@@ -92,7 +94,11 @@ class HttpDoor:
         body = await read_body(request, limit_bytes=BATCH_LIMIT_BYTES, within_seconds=self._body_seconds)
         values = _lines(body) if media in LINE_MEDIA_TYPES else _array(body)
         self._spend(request, "batch", caller, len(values))
-        read = [self._read_item(caller, value, header, index) for index, value in enumerate(values)]
+        read: list[Sending | NotifierError] = []
+        for index, value in enumerate(values):
+            read.append(self._read_item(caller, value, header, index))
+            if index % YIELD_ITEMS == 0:
+                await asyncio.sleep(0)  # A full batch must not hold the event loop.
         broadcasts = sum(isinstance(item, Sending) and item.notification.audience.everyone for item in read)
         if broadcasts:
             self._spend(request, "broadcast", caller, broadcasts)

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from notifier.core.errors import LimitExceeded, Standing
+from notifier.core.errors import HeadersTooLarge, LimitExceeded, Standing
 from notifier.ingress.problems import internal_problem, problem_response, write_standing
 
 log: Final = logging.getLogger(__name__)
@@ -89,6 +89,21 @@ class AddressLimit:
         await self._app(scope, receive, send)
 
 
+class HeaderLimit:
+    """Refuses requests whose headers are large together: the parser has no bound of its own."""
+
+    def __init__(self, app: ASGIApp, *, limit_bytes: int = 32 * 1024) -> None:
+        self._app = app
+        self._limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _size(scope) > self._limit_bytes:
+            error = HeadersTooLarge("headers_too_large", f"the headers are over {self._limit_bytes} bytes together")
+            await problem_response(error, scope["path"])(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 class Failsafe:
     """Answers what nobody foresaw with a problem, inside the middlewares that add headers to answers."""
 
@@ -118,3 +133,7 @@ class Failsafe:
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def _size(scope: Scope) -> int:
+    return sum(len(name) + len(value) for name, value in scope["headers"])

@@ -21,6 +21,7 @@ SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
     415: ("unsupported_media_type", "unsupported_content_encoding"),
     422: ("invalid_notification", "idempotency_key_reused"),
     429: ("rate_limited",),
+    431: ("headers_too_large",),
     500: ("internal_error",),
     503: ("journal_unavailable", "journal_full"),
 }

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from notifier.core.errors import (
     BadRequest,
     Forbidden,
+    HeadersTooLarge,
     IdempotencyKeyReused,
     InvalidNotification,
     LimitExceeded,
@@ -34,6 +35,7 @@ _STATUS_OF_ERROR: Final[tuple[tuple[type[NotifierError], int], ...]] = (
     (Unauthenticated, 401),
     (Forbidden, 403),
     (TooLarge, 413),
+    (HeadersTooLarge, 431),
     (UnsupportedMediaType, 415),
     (InvalidNotification, 422),
     (IdempotencyKeyReused, 422),
@@ -96,9 +98,7 @@ def _members(status: int, code: str, detail: str, instance: str | None) -> dict[
 
 def _headers(error: NotifierError) -> dict[str, str]:
     if isinstance(error, Unauthenticated):
-        challenge = 'Bearer realm="notifier"'
-        # RFC 6750, 3.1: a request without credentials is told no error.
-        return {"WWW-Authenticate": challenge + ("" if error.code == "token_missing" else ', error="invalid_token"')}
+        return {"WWW-Authenticate": 'Bearer realm="notifier", error="invalid_token"'}
     if isinstance(error, Forbidden) and error.scope:
         return {"WWW-Authenticate": f'Bearer realm="notifier", error="insufficient_scope", scope="{error.scope}"'}
     if isinstance(error, UpgradeRequired):

@@ -12,13 +12,12 @@ from notifier.core.audience import EVERYONE, Address, Audience
 from notifier.core.errors import InvalidNotification, Violation
 from notifier.core.identity import Tenant
 from notifier.core.notification import Notification
-from notifier.core.strict_json import escape, flaws
+from notifier.core.strict_json import FLAWS_LIMIT, escape, flaws
 
 USER_CHARACTERS: Final = 256
 ROLE_CHARACTERS: Final = 128
 TOPIC_PATTERN: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9}$"
 _Request = TypeVar("_Request", bound="NotificationRequest")
-VIOLATIONS_LIMIT: Final = 100  # Named in one answer; a body can break a hundred thousand rules.
 # A path of one slash, or https with a host: what a browser cannot take for another site or another scheme.
 _LINK_PATTERN: Final = r"^(/|/[^/\s\\][^\s\\]*|https://[^/?#\s\\][^\s\\]*)$"
 _LINK: Final = re.compile(_LINK_PATTERN.removesuffix("$"))
@@ -167,11 +166,11 @@ class BatchItem(NotificationRequest):
 def read_request(model: type[_Request], value: object) -> _Request:
     """Hold a parsed JSON value against the rules. Raises InvalidNotification that names each broken one."""
     if found := flaws(value):
-        raise InvalidNotification(found[:VIOLATIONS_LIMIT])
+        raise InvalidNotification(found)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)[:VIOLATIONS_LIMIT]
+        errors = error.errors(include_url=False, include_input=False)[:FLAWS_LIMIT]
         raise InvalidNotification([_violation(each) for each in errors]) from None
 
 

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         load.build()
         files = machine.raise_file_limit()
+        place = machine.describe()
         if options.sessions and options.sessions + 1_000 > files:
             raise load.LoadFailed(f"{options.sessions:,} sessions do not fit into {files:,} open files (ulimit -Hn)")
         figures = _measure(_chosen(options), rounds=options.rounds)
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     print(table(figures))
-    print(f"\nRounds: {options.rounds}. {machine.describe()}.")
+    print(f"\nRounds: {options.rounds}. {place}.")
     print(f"Printed by: {_command(arguments)}")
     return 0
 
@@ -70,7 +71,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     names = list(_benchmarks(None))
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=names, help="measure this one; may be repeated")
-    parser.add_argument("--rounds", type=_positive, default=5, help="default %(default)s")
+    parser.add_argument("--rounds", type=_positive, default=3, help="default %(default)s")
     parser.add_argument(
         "--sessions", type=_positive, help="sessions for broadcast and sessions; default 1,000 and 2,000"
     )

@@ -53,7 +53,8 @@ def describe() -> str:
     pinning = "server and load on one core each" if can_pin() else "not pinned"
     return (
         f"{os.cpu_count()} cores ({_processor()}), {pinning}; "
-        f"{platform.python_implementation()} {platform.python_version()}; {platform.system()} {platform.release()}"
+        f"{platform.python_implementation()} {platform.python_version()}; {platform.system()} {platform.release()}; "
+        f"load average before {os.getloadavg()[0]:.1f}"
     )
 
 

@@ -201,9 +201,10 @@ def test_a_narrowed_read_still_heeds_whom_an_entry_excludes_and_what_superseded_
 
 def test_a_narrowed_read_brings_nothing_of_an_address_that_the_reader_has_no_more() -> None:
     filled = window()
-    fill(filled, [envelope(topic("orders"))])
+    fill(filled, [envelope(topic("orders")), envelope(topic("orders"), user("alice"))])
+    alice = [EVERYONE, user("alice")]
 
-    assert filled.read(ACME, [EVERYONE], 0, now_ms=0, max_bytes=100, only={topic("orders")}).entries == []
+    assert filled.read(ACME, alice, 0, now_ms=0, max_bytes=100, only={topic("orders")}).entries == []
 
 
 def test_a_tenant_that_was_never_heard_of_reads_nothing_and_has_missed_nothing() -> None:

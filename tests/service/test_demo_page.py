@@ -342,6 +342,7 @@ async def test_the_page_leaves_a_service_that_went_silent_and_resumes(open_tab: 
 async def test_the_page_comes_back_to_a_killed_service_and_says_reset(open_tab: OpenTab, tmp_path: Path) -> None:
     demo = Demo(tmp_path / "before.log")
     visit = await open_tab()
+    await visit.page.add_init_script("Math.random = () => 0.25;")  # The pauses: 1/8 s, 1/4 s, 1/2 s and so on.
     await visit.open(demo.url)
     await visit.send("users", "alice", title="Before")
     await expect(visit.titles).to_have_text(["Before"])

@@ -17,14 +17,43 @@ from tests.service.client import PROTOCOL, bare, complaints, eventually, refusal
 from tests.service.conftest import StartReplica
 from tests.tokens import token
 
-SHORT_AUTH = "0.3"
-
 
 @pytest.fixture(autouse=True)
 def calm(tmp_path: Path) -> Iterator[None]:
     """No replica of a test's own may have logged an error by its end."""
     yield
     assert [complaint for log in tmp_path.glob("*.log") for complaint in complaints(log)] == []
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """A replica that takes `?token=`, waits briefly for a first frame, and lets a user have two sessions."""
+    yield from configured(
+        tmp_path_factory,
+        SESSIONS__QUERY_TOKEN="true",
+        SESSIONS__AUTH_TIMEOUT_SECONDS="0.3",
+        SESSIONS__MAX_PER_USER="2",
+    )
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """A replica for three sessions."""
+    yield from configured(tmp_path_factory, SESSIONS__MAX_TOTAL="3")
+
+
+@pytest.fixture(scope="module")
+def replica_for_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """A replica with a list of allowed origins."""
+    yield from configured(tmp_path_factory, HTTP__ALLOWED_ORIGINS="https://example.com,https://*.example.com")
+
+
+def configured(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[Replica]:
+    log_path = tmp_path_factory.mktemp("configured") / "replica.log"
+    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()})
+    yield replica
+    replica.stop()
+    assert complaints(log_path) == []
 
 
 def own_origin(replica: Replica) -> tuple[str, str]:
@@ -70,13 +99,10 @@ async def test_a_first_auth_frame_brings_token_position_and_topics(
         assert missed["title"] == "missed"
 
 
-async def test_a_token_in_the_query_counts_only_where_it_is_switched_on(
-    replica: Replica, start_replica: StartReplica
-) -> None:
-    open_minded = start_replica(SESSIONS__QUERY_TOKEN="true", SESSIONS__AUTH_TIMEOUT_SECONDS=SHORT_AUTH)
+async def test_a_token_in_the_query_counts_only_where_it_is_switched_on(replica: Replica, strict: Replica) -> None:
     query = {"token": token("in-query")}
 
-    async with bare(open_minded.ws_url, query=query) as client:
+    async with bare(strict.ws_url, query=query) as client:
         assert (await client.frame("welcome"))["user"] == "in-query"
     async with bare(replica.ws_url, query=query) as client:
         await client.say(type="ping")
@@ -99,10 +125,8 @@ async def test_an_overlong_token_in_a_first_frame_is_refused(replica: Replica) -
         assert await client.closed() == (4402, "token_invalid")
 
 
-async def test_who_sends_no_token_in_time_is_closed(start_replica: StartReplica) -> None:
-    impatient = start_replica(SESSIONS__AUTH_TIMEOUT_SECONDS=SHORT_AUTH)
-
-    async with bare(impatient.ws_url) as client:
+async def test_who_sends_no_token_in_time_is_closed(strict: Replica) -> None:
+    async with bare(strict.ws_url) as client:
         assert await client.closed() == (4003, "auth_timeout")
 
 
@@ -196,17 +220,6 @@ async def test_a_page_of_an_allowed_origin_is_let_in(replica_for_pages: Replica,
         assert client.welcome["user"] == "page"
 
 
-@pytest.fixture(scope="module")
-def replica_for_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    """A replica with a list of allowed origins."""
-    log_path = tmp_path_factory.mktemp("pages") / "replica.log"
-    allowed = "https://example.com,https://*.example.com"
-    replica = Replica(log_path, {"NOTIFIER_HTTP__ALLOWED_ORIGINS": allowed})
-    yield replica
-    replica.stop()
-    assert complaints(log_path) == []
-
-
 @pytest.mark.parametrize("offered", [[], ["chat"], ["notifier.v2", "bearer.a.b.c"]])
 async def test_a_socket_without_our_subprotocol_is_told_to_upgrade(replica: Replica, offered: list[str]) -> None:
     status, problem, _ = await refusal(replica.ws_url, subprotocols=offered, headers=[own_origin(replica)])
@@ -227,41 +240,39 @@ async def test_a_plain_get_is_told_to_upgrade(replica: Replica) -> None:
 
 
 async def test_a_user_has_no_more_sessions_than_the_limit_and_a_closed_one_is_free_again(
-    start_replica: StartReplica,
+    strict: Replica,
 ) -> None:
     """T-41."""
-    narrow = start_replica(SESSIONS__MAX_PER_USER="2")
     offered = [PROTOCOL, f"bearer.{token('alice')}"]
 
-    async with session(narrow.ws_url), session(narrow.ws_url) as second:
-        status, problem, headers = await refusal(narrow.ws_url, subprotocols=offered)
-        async with bare(narrow.ws_url, subprotocols=offered, headers=[own_origin(narrow)]) as browser:
+    async with session(strict.ws_url), session(strict.ws_url) as second:
+        status, problem, headers = await refusal(strict.ws_url, subprotocols=offered)
+        async with bare(strict.ws_url, subprotocols=offered, headers=[own_origin(strict)]) as browser:
             assert await browser.closed() == (4004, "too_many_sessions")
-        async with session(narrow.ws_url, "bob"):
+        async with session(strict.ws_url, "bob"):
             pass
         assert (status, problem["code"]) == (429, "too_many_sessions")
         assert int(headers["retry-after"]) > 0
 
         await second.connection.close()
-        await eventually(lambda: has_sessions(narrow, "alice", 1))
-        async with session(narrow.ws_url) as again:
+        await eventually(lambda: has_sessions(strict, "alice", 1))
+        async with session(strict.ws_url) as again:
             assert again.welcome["resume"]["status"] == "new"
 
 
-async def test_a_full_replica_refuses_over_plain_http(start_replica: StartReplica) -> None:
-    full = start_replica(SESSIONS__MAX_TOTAL="2")
+async def test_a_full_replica_refuses_over_plain_http(full: Replica) -> None:
     offered = [PROTOCOL, f"bearer.{token('carol')}"]
 
-    async with session(full.ws_url, "alice"), session(full.ws_url, "bob"):
+    async with session(full.ws_url, "a"), session(full.ws_url, "b"), session(full.ws_url, "c"):
         status, problem, headers = await refusal(full.ws_url, subprotocols=offered, headers=[own_origin(full)])
 
     assert (status, problem["code"]) == (503, "overload")
     assert int(headers["retry-after"]) > 0
 
 
-async def test_those_who_authenticate_late_cannot_pass_the_limits_together(start_replica: StartReplica) -> None:
+async def test_those_who_authenticate_late_cannot_pass_the_limits_together(full: Replica) -> None:
     """The places are counted when a session opens, not when its connection was let through the door."""
-    full = start_replica(SESSIONS__MAX_TOTAL="3")
+    await eventually(lambda: is_empty(full))
 
     async with AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(bare(full.ws_url)) for _ in range(6)]
@@ -272,22 +283,21 @@ async def test_those_who_authenticate_late_cannot_pass_the_limits_together(start
     assert sorted(first_frames) == ["4005 overload"] * 3 + ["welcome"] * 3
 
 
-async def test_those_who_wait_for_a_position_cannot_pass_the_limit_together(start_replica: StartReplica) -> None:
-    narrow = start_replica(SESSIONS__MAX_PER_USER="2")
-    async with session(narrow.ws_url) as first:
+async def test_those_who_wait_for_a_position_cannot_pass_the_limit_together(strict: Replica) -> None:
+    async with session(strict.ws_url, "ahead") as first:
         epoch = first.welcome["position"].split(".")[0]
-    await eventually(lambda: has_sessions(narrow, "alice", 0))
+    await eventually(lambda: has_sessions(strict, "ahead", 0))
 
     async with AsyncExitStack() as stack:
         query = {"position": f"{epoch}.999999999.0"}
-        offered = [PROTOCOL, f"bearer.{token('alice')}"]
+        offered = [PROTOCOL, f"bearer.{token('ahead')}"]
         results = await asyncio.gather(
-            *(stack.enter_async_context(bare(narrow.ws_url, subprotocols=offered, query=query)) for _ in range(12)),
+            *(stack.enter_async_context(bare(strict.ws_url, subprotocols=offered, query=query)) for _ in range(12)),
             return_exceptions=True,
         )
 
         assert sum(isinstance(result, InvalidStatus) for result in results) == 10
-        assert await has_sessions(narrow, "alice", 2)
+        assert await has_sessions(strict, "ahead", 2)
 
 
 # -- rude clients ----------------------------------------------------------------------------------------------------
@@ -331,6 +341,12 @@ async def outcome(client: Any) -> str:
 
 async def has_sessions(replica: Replica, user: str, count: int) -> bool:
     return len(await sessions_of(replica.operations_url, user)) == count
+
+
+async def is_empty(replica: Replica) -> bool:
+    async with httpx.AsyncClient(base_url=replica.operations_url) as operator:
+        found: list[object] = (await operator.get("/sessions")).json()["sessions"]
+    return not found
 
 
 def open_files(replica: Replica) -> int:

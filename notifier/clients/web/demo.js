@@ -2,7 +2,7 @@
 
 const PROTOCOL = "notifier.v1";
 const TOKEN_EXPIRED = 4401;
-const BACKOFF_MS = [500, 30_000];
+const BACKOFF_MS = [500, 10_000];
 const OPENING_MS = 10_000;
 const SEEN_LIMIT = 1_000;
 const SHOWN_LIMIT = 100;
