@@ -65,6 +65,10 @@ class Hub:
     def __contains__(self, session: Session) -> bool:
         return session.id in self._sessions
 
+    def get(self, session_id: str) -> Session | None:
+        """The session of this id, while it is here."""
+        return self._sessions.get(session_id)
+
     @property
     def delivered(self) -> int:
         """Notification frames written since the start."""

@@ -40,7 +40,7 @@ class Pulse:
         self._clock = clock
         self._monotonic = monotonic
         self._tick_seconds = min(1.0, heartbeat_seconds / 4)
-        self._buckets: dict[int, list[Session]] = {}
+        self._buckets: dict[int, list[str]] = {}  # Ids, so that a session which is gone is not kept until it is due.
         self._turned_to = self._tick(monotonic())
 
     def add(self, session: Session) -> None:
@@ -67,9 +67,10 @@ class Pulse:
         now = self._monotonic()
         while self._turned_to < self._tick(now):
             self._turned_to += 1
-            for session in self._buckets.pop(self._turned_to, ()):
+            for session_id in self._buckets.pop(self._turned_to, ()):
+                session = self._hub.get(session_id)
                 # A session that was renewed stands in two buckets; only the one it was put into last counts.
-                if session in self._hub and session.due_tick == self._turned_to:
+                if session is not None and session.due_tick == self._turned_to:
                     self._serve(session, now)
         for session in self._hub.replay.stalled(self._stall_seconds):
             self._hub.close(session, CloseReason.FELL_BEHIND)
@@ -92,7 +93,7 @@ class Pulse:
     def _schedule(self, session: Session) -> None:
         due = min(session.heartbeat_at, session.notice_at, session.ends_at)
         session.due_tick = max(self._tick(due), self._turned_to) + 1
-        self._buckets.setdefault(session.due_tick, []).append(session)
+        self._buckets.setdefault(session.due_tick, []).append(session.id)
 
     def _tick(self, at: float) -> int:
         return int(at / self._tick_seconds)

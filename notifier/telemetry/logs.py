@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import sys
 from typing import Any, Literal
 
 import structlog
@@ -9,7 +10,7 @@ import structlog
 
 def configure_logging(level: str, log_format: Literal["json", "text"]) -> None:
     """Send every logger of the process to standard output in one format."""
-    renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -247,7 +247,7 @@ def _log_end(session: Session, ended: tuple[int, str], seconds: float) -> None:
             "session": session.id,
             "tenant": session.identity.tenant,
             "user": session.identity.user,
-            "code": ended[0],
+            "code": int(ended[0]),
             "reason": ended[1],
             "delivered": session.delivered,
             "seconds": round(seconds, 3),

@@ -53,7 +53,7 @@ def direct() -> Callable[[], Awaitable[Response]]:
     limits = Limits({"send": LIMIT})
 
     async def call() -> Response:
-        scope = {"type": "http", "app": None, "path": "/", "method": "POST", "headers": [], "state": {}}
+        scope: dict[str, Any] = {"type": "http", "app": None, "path": "/", "method": "POST", "headers": [], "state": {}}
         Request(scope)
         limits.spend("send", "caller")
         return Response()
