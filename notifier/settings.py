@@ -76,7 +76,7 @@ class Http(_Group):
     keep_alive_seconds: int = Field(65, gt=0, description="An idle HTTP connection is closed after it.")
     drain_delay_seconds: float = Field(5, ge=0, description="After SIGTERM, serve everything for so long, unready.")
     drain_window_seconds: float = Field(20, ge=0, description="Then close the sessions, spread over it.")
-    tcp_user_timeout_milliseconds: int = Field(20_000, ge=0, description="Cut a peer that acknowledges nothing.")
+    tcp_user_timeout_milliseconds: int = Field(40_000, ge=0, description="Cut a peer that takes nothing for so long.")
     send_buffer_bytes: int = Field(65_536, ge=4_096, description="Kernel buffer for what a client has not read.")
 
 

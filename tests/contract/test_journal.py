@@ -47,8 +47,13 @@ async def read(journal: Journal, after: Position, count: int) -> list[Record]:
 
 async def following(journal: Journal, after: Position) -> AsyncGenerator[Record, None]:
     """`follow`, as something that can be closed before its end."""
-    async for record in journal.follow(after):
-        yield record
+    followed = journal.follow(after)
+    try:
+        async for record in followed:
+            yield record
+    finally:
+        if isinstance(followed, AsyncGenerator):
+            await followed.aclose()
 
 
 def items_of(records: Sequence[Record]) -> list[object]:
@@ -253,6 +258,17 @@ async def test_a_memory_journal_never_drops_what_its_slowest_follower_has_not_re
 
     assert len(accepted) < len(sent)
     assert slow_got == accepted
+
+
+async def test_a_follower_that_has_stopped_holds_a_memory_journal_back_no_more() -> None:
+    journal = MemoryJournal(capacity_bytes=5_000)
+    await journal.append([Marker("first")])
+    await read(journal, journal.start, 1)
+
+    for number in range(100):
+        await journal.append([Marker(f"m{number}")])
+
+    assert len(items_of(await read(journal, journal.start, 1))) == 1
 
 
 async def test_a_memory_journal_counts_addresses_so_that_many_recipients_do_not_outgrow_it() -> None:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.core.envelope import Position
@@ -16,20 +16,20 @@ positions = st.builds(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(positions)
 def test_a_position_is_read_back_from_its_text_which_clients_can_carry_in_a_query(position: Position) -> None:
     assert Position.parse(str(position)) == position
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", str(position))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(positions)
 def test_a_position_is_made_again_from_its_ordinal(position: Position) -> None:
     assert Position.of(position.epoch, position.ordinal) == position
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(positions, positions)
 def test_ordinals_order_as_the_journal_does(one: Position, other: Position) -> None:
     other = Position(one.epoch, other.offset, other.index)
@@ -59,7 +59,7 @@ def test_other_text_is_no_position(text: str) -> None:
     assert Position.parse(text) is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=80))
 def test_no_text_breaks_the_reading_of_a_position(text: str) -> None:
     position = Position.parse(text)

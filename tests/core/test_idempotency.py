@@ -1,6 +1,6 @@
 """Keys that were seen: a second use inside the span is a repeat, by the order and the times of the journal alone."""
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.core.envelope import Envelope
@@ -64,6 +64,14 @@ def test_over_the_capacity_the_oldest_use_is_forgotten() -> None:
     assert seen.first_use(keyed(1)) is None
 
 
+def test_a_key_with_a_new_owner_is_as_young_as_its_owner() -> None:
+    seen = SeenKeys(span_seconds=10, capacity=2)
+    for key, at_ms in ((1, 0), (2, 1_000), (1, 11_000), (3, 11_000)):
+        seen.first_use(keyed(key, at_ms, name=f"{key} at {at_ms}"))
+
+    assert seen.first_use(keyed(1, 12_000)) == FirstUse("1 at 11000", 11_000, b"c")
+
+
 def test_what_can_match_no_more_is_let_go_of() -> None:
     seen = SeenKeys(span_seconds=10)
     for second in range(1_000):
@@ -72,7 +80,7 @@ def test_what_can_match_no_more_is_let_go_of() -> None:
     assert len(seen) <= 22
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1_500)), max_size=60))
 def test_the_decision_is_that_of_a_list_of_all_first_uses(uses: list[tuple[int, int]]) -> None:
     seen = SeenKeys(span_seconds=10)

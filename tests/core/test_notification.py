@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.core.audience import EVERYONE
@@ -117,7 +117,7 @@ def test_the_limit_is_on_the_bytes_of_the_sealed_form() -> None:
         assert refused.value.code == "sealed_too_large"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**47))
 def test_an_id_is_a_uuid_7_that_holds_its_time(now_ms: int) -> None:
     made = new_id(now_ms)
@@ -140,7 +140,7 @@ def test_ids_of_one_millisecond_differ_in_every_random_bit() -> None:
     assert ever_set & ever_clear & (1 << 80) - 1 == random_bits
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 4_102_444_800_000))
 def test_times_are_rfc_3339_in_utc_with_exact_milliseconds(unix_ms: int) -> None:
     text = rfc3339(unix_ms)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.core.errors import BadRequest, InvalidNotification
@@ -33,7 +33,7 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(json_values, st.booleans())
 def test_honest_json_passes_unchanged(value: Any, is_ascii: bool) -> None:
     parsed = parse(json.dumps(value, ensure_ascii=is_ascii).encode())

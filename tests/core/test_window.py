@@ -124,6 +124,21 @@ def test_a_tenant_with_the_whole_window_gives_way_to_those_who_come() -> None:
     assert len(read(filled, EVERYONE, tenant=ACME)) == 50
 
 
+def test_a_tenant_that_has_given_way_is_one_like_any_other() -> None:
+    filled = window(max_bytes=1_000)
+    fill(filled, [envelope(tenant=ACME, sealed=b"x" * 10) for _ in range(100)])
+    fill(filled, [envelope(tenant=OTHER, sealed=b"x" * 10) for _ in range(50)])
+    fill(filled, [envelope(tenant=ACME, sealed=b"x" * 10) for _ in range(5)])
+    had = len(read(filled, EVERYONE, tenant=ACME))
+
+    fill(filled, [envelope(tenant=Tenant("third"), sealed=b"x" * 10) for _ in range(49)])
+    fill(filled, [envelope(tenant=Tenant("fourth"), sealed=b"x" * 10) for _ in range(20)])
+
+    assert had == 50
+    assert len(read(filled, EVERYONE, tenant=ACME)) == 5
+    assert len(read(filled, EVERYONE, tenant=OTHER)) == 26
+
+
 def test_a_tenant_that_outgrew_another_heavy_one_is_found_out() -> None:
     """By bytes one holds over half, by index entries another: a third one that holds little loses nothing."""
     filled = window(max_bytes=1_000, max_index_entries=100)
@@ -243,7 +258,7 @@ def test_one_notification_is_found_by_its_id_in_its_tenant_only() -> None:
     assert (found.position, filled.find(ACME, "z"), filled.find(OTHER, "y")) == (at(2), None, None)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(-1, 9), max_size=60), st.integers(0, 200), st.integers(0, 200))
 def test_a_track_is_a_list_that_loses_its_front(steps: list[int], after: int, until: int) -> None:
     track, last = Track(), 0
@@ -352,6 +367,8 @@ def assert_fair(before: dict[str, Envelope], after: dict[str, Envelope]) -> None
             sum(len(item.sealed) for item in before.values()) > MAX_BYTES
             or sum(len(item.audience.include) for item in before.values()) > MAX_INDEX_ENTRIES
         )
+    if all(weight(before, tenant) <= 0.5 for tenant in TENANTS):
+        assert list(after) == list(before)[len(before) - len(after) :]  # The oldest of all went.
     if any(weight(before, loser) <= 0.5 for loser in losers):
         assert all(weight(after, tenant) <= 0.5 for tenant in TENANTS)
 

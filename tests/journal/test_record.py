@@ -5,7 +5,7 @@ from struct import pack
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.core.audience import EVERYONE, Address, Audience
@@ -13,6 +13,8 @@ from notifier.core.envelope import Envelope
 from notifier.core.identity import Tenant
 from notifier.core.ports import Item, Marker, Unknown
 from notifier.journal.record import BrokenRecord, Kind, decode, encode
+
+PROPERTY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 texts = st.text(max_size=12)
 times = st.integers(min_value=0, max_value=2**53)
@@ -51,6 +53,7 @@ def raw_record(*written: bytes, major: int = 1, minor: int = 0) -> bytes:
     return b"NTFY" + pack(">BBI", major, minor, len(written)) + b"".join(written)
 
 
+@PROPERTY
 @given(st.lists(items, max_size=5))
 def test_what_is_written_is_read_back(written: list[Item]) -> None:
     assert decode(encode(written)) == (tuple(written), 0)
@@ -89,6 +92,7 @@ def test_another_major_is_refused(major: int) -> None:
         decode(raw_record(raw_item(1, HEADER, b"{}"), major=major))
 
 
+@PROPERTY
 @given(st.lists(items, min_size=1, max_size=3), st.data())
 def test_a_truncated_record_is_refused_wherever_it_ends(written: list[Item], data: st.DataObject) -> None:
     record = encode(written)
@@ -103,6 +107,7 @@ def test_more_bytes_than_the_items_are_refused() -> None:
         decode(encode([ALICES]) + b"\0")
 
 
+@PROPERTY
 @given(st.lists(items, min_size=1, max_size=3), st.data())
 def test_flipped_bytes_raise_nothing_but_the_one_error(written: list[Item], data: st.DataObject) -> None:
     record = bytearray(encode(written))
@@ -114,6 +119,7 @@ def test_flipped_bytes_raise_nothing_but_the_one_error(written: list[Item], data
     assert_decodes_or_is_refused(bytes(record))
 
 
+@PROPERTY
 @given(st.binary(max_size=80))
 def test_noise_raises_nothing_but_the_one_error(noise: bytes) -> None:
     assert_decodes_or_is_refused(noise)
@@ -127,11 +133,34 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@PROPERTY
 @given(st.sampled_from([*HEADER, "not", "live", "collapse", "key", "content"]), json_values)
 def test_a_header_value_of_another_type_never_gets_into_an_envelope(name: str, value: Any) -> None:
     record = raw_record(raw_item(1, {**HEADER, name: value}, b"{}"))
 
     assert_decodes_or_is_refused(record)
+
+
+WRONG_VALUES: dict[str, list[Any]] = {
+    "to": [["xalice"], [""], "ualice", [["u", "alice"]], [1], None, {}],
+    "not": [["xalice"], None, {"ualice": 1}],
+    "accepted": [True, 1.0, "1", None],
+    "key": ["zz", "0", 5, ["00"]],
+    "live": [1],
+    "collapse": [1],
+    "tenant": [None],
+    "id": [["x"]],
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{name: value} for name, values in WRONG_VALUES.items() for value in values],
+    ids=str,
+)
+def test_a_header_value_of_another_type_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(BrokenRecord):
+        decode(raw_record(raw_item(1, {**HEADER, **wrong})))
 
 
 @pytest.mark.parametrize("name", HEADER)

@@ -32,7 +32,7 @@ async def test_a_drain_is_announced_then_paced_and_serves_sends_until_its_end(st
     offered = [PROTOCOL, f"bearer.{token('late')}"]
 
     async with AsyncExitStack() as stack:
-        sender = await stack.enter_async_context(httpx.AsyncClient(base_url=ending.url, headers=bearer()))
+        sender = await stack.enter_async_context(httpx.AsyncClient(base_url=ending.url, headers=bearer(), verify=False))
         clients = [await stack.enter_async_context(session(ending.ws_url, f"user-{n}")) for n in range(3)]
         ending.process.send_signal(signal.SIGTERM)
         await eventually(lambda: is_unready(ending))
@@ -65,7 +65,7 @@ async def test_a_frozen_client_does_not_hold_up_the_end(start_replica: StartRepl
     ending = start_replica(HTTP__SEND_BUFFER_BYTES="4096", HTTP__DRAIN_WINDOW_SECONDS="0.5")
 
     async with (
-        httpx.AsyncClient(base_url=ending.url, headers=bearer()) as sender,
+        httpx.AsyncClient(base_url=ending.url, headers=bearer(), verify=False) as sender,
         session(ending.ws_url, "frozen", receive_buffer_bytes=4_096) as frozen,
         session(ending.ws_url, "thawed") as thawed,
     ):
@@ -184,7 +184,7 @@ async def end_of(client: Client) -> tuple[list[dict[str, Any]], int, str, float]
 
 
 async def is_unready(replica: Replica) -> bool:
-    async with httpx.AsyncClient() as operator:
+    async with httpx.AsyncClient(verify=False) as operator:
         answer = await operator.get(f"{replica.operations_url}/readyz")
     return answer.status_code == 503 and answer.json()["checks"]["drain"] == "ending"
 

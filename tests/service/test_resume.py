@@ -52,7 +52,7 @@ async def test_an_idle_session_resumes_though_its_window_has_passed_twice(start_
     short = start_replica(WINDOW__MAX_AGE_SECONDS="2", SESSIONS__HEARTBEAT_SECONDS="0.25")
     loop = asyncio.get_running_loop()
 
-    async with httpx.AsyncClient(base_url=short.url, headers=bearer()) as sender:
+    async with httpx.AsyncClient(base_url=short.url, headers=bearer(), verify=False) as sender:
         async with session(short.ws_url, "idle") as client:
             ends_at = loop.time() + 4.5
             position = client.welcome["position"]

@@ -20,7 +20,11 @@ STALL_SECONDS = 2
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     """A replica with small buffers and a window of 5,000 addresses."""
     log_path = tmp_path_factory.mktemp("small") / "replica.log"
-    settings = {"HTTP__SEND_BUFFER_BYTES": str(SMALL_BYTES), "WINDOW__MAX_INDEX_ENTRIES": "5000"}
+    settings = {
+        "HTTP__SEND_BUFFER_BYTES": str(SMALL_BYTES),
+        "WINDOW__MAX_INDEX_ENTRIES": "5000",
+        "LIMITS__BATCH": "1000000/second",
+    }
     replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()})
     yield replica
     replica.stop()
@@ -30,7 +34,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
 @pytest.fixture
 async def sender(small: Replica) -> AsyncIterator[httpx.AsyncClient]:
     """A backend that talks to the replica with small buffers."""
-    async with httpx.AsyncClient(base_url=small.url, headers=bearer()) as client:
+    async with httpx.AsyncClient(base_url=small.url, headers=bearer(), verify=False) as client:
         yield client
 
 
@@ -111,7 +115,7 @@ async def test_a_session_that_never_reads_again_is_closed_and_its_socket_freed(s
     before = open_files(stern)
 
     async with (
-        httpx.AsyncClient(base_url=stern.url, headers=bearer()) as sender,
+        httpx.AsyncClient(base_url=stern.url, headers=bearer(), verify=False) as sender,
         session(stern.ws_url, "sleeper", receive_buffer_bytes=SMALL_BYTES) as sleeper,
         session(stern.ws_url, "dead", receive_buffer_bytes=SMALL_BYTES) as dead,
     ):
