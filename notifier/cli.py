@@ -297,18 +297,9 @@ def _given_token(options: argparse.Namespace, scopes: list[str]) -> str:
         return sys.stdin.read().strip()
     if options.token:
         return str(options.token)
-    from notifier.access.development import mint
-    from notifier.settings import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, DEVELOPMENT_SECRET
+    from notifier.trust import development_token
 
-    return mint(
-        issuer=DEVELOPMENT_ISSUER,
-        audience=DEVELOPMENT_AUDIENCE,
-        key=DEVELOPMENT_SECRET,
-        algorithm="HS256",
-        user=options.user,
-        topics=["#"],
-        scopes=scopes,
-    )
+    return development_token(user=options.user, topics=["#"], scopes=scopes)
 
 
 def _fail(*problems: str, code: int = 1) -> int:

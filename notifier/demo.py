@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from notifier.access.development import mint
 from notifier.app import Service
 from notifier.core.errors import InvalidNotification, Unauthenticated, UnsupportedMediaType, Violation
 from notifier.core.identity import Identity
 from notifier.core.strict_json import escape, parse
 from notifier.ingress.body import is_json, media_type, read_body
 from notifier.server import Listening
-from notifier.settings import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, DEVELOPMENT_SECRET, Settings
+from notifier.settings import Settings
+from notifier.trust import development_token
 
 REQUEST_LIMIT_BYTES: Final = 16 * 1024
 PAGE_TOKEN_SECONDS: Final = 3_600
@@ -160,11 +160,7 @@ def _usable_token(wanted: TokenRequest, verify: Verify, seconds: int) -> str:
 
 
 def _mint(wanted: TokenRequest, seconds: int) -> str:
-    return mint(
-        issuer=DEVELOPMENT_ISSUER,
-        audience=DEVELOPMENT_AUDIENCE,
-        key=DEVELOPMENT_SECRET,
-        algorithm="HS256",
+    return development_token(
         user=wanted.user,
         tenant=wanted.tenant,
         roles=wanted.roles,

@@ -1,7 +1,9 @@
 """Whom the settings trust, issuers and origins, made ready for the service and for `notifier check`."""
 
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
 
+from notifier.access.development import mint
 from notifier.access.keys import KeyMaterial, load_keys
 from notifier.access.origins import OriginPolicy
 from notifier.access.tokens import Issuer, TokenVerifier
@@ -15,6 +17,11 @@ from notifier.settings import (
     SettingsError,
 )
 from notifier.settings import Issuer as IssuerSettings
+
+# Mints what `NOTIFIER_INSECURE` accepts; arguments as in `access/development.py`.
+development_token: Final = partial(
+    mint, issuer=DEVELOPMENT_ISSUER, audience=DEVELOPMENT_AUDIENCE, key=DEVELOPMENT_SECRET, algorithm="HS256"
+)
 
 
 def build_verifier(settings: Settings) -> TokenVerifier:

@@ -2,20 +2,12 @@
 
 from typing import Any
 
-from notifier.access.development import mint
-from notifier.settings import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, DEVELOPMENT_SECRET
+from notifier.trust import development_token
 
 
 def token(user: str = "alice", **claims: Any) -> str:
     """Mint a token; `claims` as in `notifier.access.development.mint`."""
-    return mint(
-        issuer=DEVELOPMENT_ISSUER,
-        audience=DEVELOPMENT_AUDIENCE,
-        key=DEVELOPMENT_SECRET,
-        algorithm="HS256",
-        user=user,
-        **claims,
-    )
+    return development_token(user=user, **claims)
 
 
 def bearer(user: str = "backend", **claims: Any) -> dict[str, str]:
