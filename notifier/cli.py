@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.set_defaults(command=_listen)
     _add_target(listen)
     listen.add_argument("--topic", action="append", default=[], help="subscribe to it; may be repeated")
+    listen.add_argument("--role", action="append", default=[], help="a role of the development token")
     listen.add_argument("--position", help="resume from it, or earliest")
     listen.add_argument("--all", action="store_true", help="print every frame, not only notifications")
 
@@ -262,7 +263,7 @@ def _listen(options: argparse.Namespace) -> int:
 
 def _said(frame: dict[str, Any], url: str) -> str:
     if frame["type"] == "disconnected":
-        return f"{url}: disconnected, trying again ..."
+        return f"{url}: {frame['reason']}; trying again ..."
     return f"{url}: listening as {frame['user']} of {frame['tenant']} ({frame['resume']['status']})"
 
 
@@ -299,7 +300,7 @@ def _given_token(options: argparse.Namespace, scopes: list[str]) -> str:
         return str(options.token)
     from notifier.trust import development_token
 
-    return development_token(user=options.user, topics=["#"], scopes=scopes)
+    return development_token(user=options.user, roles=getattr(options, "role", []), topics=["#"], scopes=scopes)
 
 
 def _fail(*problems: str, code: int = 1) -> int:

@@ -57,14 +57,14 @@ class Listener:
                 async with self._connect() as connection:
                     async for frame in self._frames(connection):
                         yield frame
-                self._judge(connection.close_code, connection.close_reason)
+                reason = self._judge(connection.close_code, connection.close_reason)
             except ConnectionClosed as end:
-                self._judge(end.rcvd.code if end.rcvd else 1006, end.rcvd.reason if end.rcvd else "")
+                reason = self._judge(end.rcvd.code if end.rcvd else 1006, end.rcvd.reason if end.rcvd else "")
             except InvalidHandshake as error:
-                self._judge_refusal(error)
-            except OSError:
-                pass
-            yield {"type": "disconnected", "position": self.position}
+                reason = self._judge_refusal(error)
+            except OSError as error:
+                reason = str(error)
+            yield {"type": "disconnected", "position": self.position, "reason": reason}
             await asyncio.sleep(self._pause())
 
     def _connect(self) -> connect:
@@ -99,18 +99,20 @@ class Listener:
             self._seen.popitem(last=False)
         return True
 
-    def _judge(self, code: int | None, reason: str | None) -> None:
+    def _judge(self, code: int | None, reason: str | None) -> str:
         """Raise for a close that is final. An expired token gets one attempt at once, which may bring a fresh one."""
         if code == TOKEN_EXPIRED and self._expired_token != self._token:
             self._expired_token = self._token
             self._after_seconds = 0.0
         elif code is not None and 4400 <= code < 4500:
             raise Refused(code, reason or "")
+        return f"closed with {code} {reason or ''}".rstrip()
 
-    def _judge_refusal(self, error: InvalidHandshake) -> None:
+    def _judge_refusal(self, error: InvalidHandshake) -> str:
         status = getattr(getattr(error, "response", None), "status_code", 0)
         if status in (401, 403, 426):
             raise Refused(status, str(error)) from error
+        return str(error)
 
     def _pause(self) -> float:
         """Full jitter: any time up to a ceiling that doubles with each failure."""

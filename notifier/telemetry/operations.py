@@ -46,12 +46,14 @@ def create_operations_app(insight: Insight) -> Starlette:
         return Response(page, headers={"content-type": content_type})
 
     async def sessions(request: Request) -> Response:
-        found = insight.sessions(request.query_params.get("tenant"), request.query_params.get("user"))
+        found = insight.sessions(request.query_params.get("tenant") or None, request.query_params.get("user") or None)
         return JSONResponse({"sessions": list(found)})
 
     async def notification(request: Request) -> Response:
         query = request.query_params
-        found = insight.notification(request.path_params["id"], query.get("tenant", "default"), query.get("user"))
+        found = insight.notification(
+            request.path_params["id"], query.get("tenant") or "default", query.get("user") or None
+        )
         return JSONResponse({"detail": "not in the window"}, 404) if found is None else JSONResponse(found)
 
     async def rebalance(request: Request) -> Response:

@@ -258,6 +258,7 @@ function signIn() {
   const getToken = tokenSource(identity);
   present = { memory, getToken };
   for (const name of ["user", "tenant", "roles", "topics"]) at(`my-${name}`).textContent = fields[name] || "–";
+  if (!fields.tenant) at("my-tenant").textContent = "default";
   at("sign-in").hidden = true;
   at("identity").hidden = false;
   at("notifications").replaceChildren();
@@ -272,6 +273,7 @@ function signOut() {
   sessionStorage.setItem(SIGNED_OUT, "yes");
   showState("signed-out", "signed out");
   show();
+  at("answer").textContent = "";
   at("identity").hidden = true;
   at("sign-in").hidden = false;
   at("sign-in").elements.user.focus();
