@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from notifier.app import Service
 from notifier.settings import Settings
+from notifier.transports.http_protocol import HttpProtocol
 from notifier.transports.socket_protocol import SocketProtocol
 
 log: Final = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def _public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
 def _config(app: ASGIApp, **options: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpProtocol,
         ws=SocketProtocol,
         ws_per_message_deflate=False,
         log_config=None,

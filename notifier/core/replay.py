@@ -18,7 +18,8 @@ class Resume:
     """What a client that came with a position, or without one, can expect.
 
     `status` is `new`, `resumed` or `reset`. `position` is where it stands: the tail for new and reset, else the one it
-    came with. `replayed` counts what the replay will bring, `available_since_ms` what a reset client can still ask for.
+    came with. `replayed` counts what the replay will bring (None for very much), `available_since_ms` says since when a
+    reset client can still ask.
     """
 
     status: str

@@ -9,13 +9,14 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from notifier.core.audience import Address
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Tenant
 
 _Key = TypeVar("_Key")
+COUNTED: Final = 10_000  # A replay of more is not counted before it begins; that many take some 20 ms.
 
 
 class Entry(NamedTuple):
@@ -57,6 +58,10 @@ class Track:
         """The ordinals over `after` and up to `until`."""
         ordinals = self._ordinals
         return ordinals[bisect_right(ordinals, after, self._head) : bisect_right(ordinals, until, self._head)]
+
+    def count_over(self, after: int) -> int:
+        """How many ordinals are over `after`."""
+        return len(self._ordinals) - bisect_right(self._ordinals, after, self._head)
 
     def newest_first(self, over: int) -> Iterator[int]:
         """The ordinals over `over`, newest first."""
@@ -171,14 +176,18 @@ class Window:
             return Share([], end)
         mine = frozenset(addresses)
         entries: list[Entry] = []
+        newest: dict[str, int] = {}  # By collapse key; found once a key, since a chain of one can be long.
         room = max_bytes
         for ordinal in _merged(tenancy, mine if only is None else mine & only, after, end):
             entry = tenancy.entries[ordinal]
             envelope = entry.envelope
             if envelope.expires_at_ms <= now_ms or not envelope.audience.reaches(mine):
                 continue
-            if envelope.collapse_key is not None and _is_superseded(tenancy, ordinal, envelope.collapse_key, mine):
-                continue
+            if (key := envelope.collapse_key) is not None:
+                if key not in newest:
+                    newest[key] = _newest(tenancy, key, mine)
+                if ordinal < newest[key]:
+                    continue
             if entries and len(envelope.sealed) > room:
                 return Share(entries, entries[-1].position.ordinal)
             entries.append(entry)
@@ -193,8 +202,16 @@ class Window:
         *,
         now_ms: int,
         only: Set[Address] | None = None,
-    ) -> int:
-        """Count what `read` would bring up to the tail."""
+    ) -> int | None:
+        """Count what `read` would bring up to the tail; None where counting would hold up the others."""
+        tenancy = self._tenancies.get(tenant)
+        if tenancy is not None:
+            read = frozenset(addresses) if only is None else frozenset(addresses) & only
+            if (
+                sum(tenancy.tracks[address].count_over(after) for address in read if address in tenancy.tracks)
+                > COUNTED
+            ):
+                return None
         return len(self.read(tenant, addresses, after, now_ms=now_ms, max_bytes=self._max_bytes, only=only).entries)
 
     def find(self, tenant: Tenant, notification_id: str) -> Entry | None:
@@ -257,14 +274,14 @@ def _merged(tenancy: _Tenancy, mine: frozenset[Address], after: int, until: int)
         last = ordinal
 
 
-def _is_superseded(tenancy: _Tenancy, ordinal: int, collapse_key: str, mine: frozenset[Address]) -> bool:
-    """Tell whether a newer one of the key is meant for the same somebody."""
-    return any(
-        tenancy.entries[newer].envelope.audience.reaches(mine)
-        for address in mine
-        if (track := tenancy.collapsing.get((address, collapse_key)))
-        for newer in track.newest_first(ordinal)
-    )
+def _newest(tenancy: _Tenancy, collapse_key: str, mine: frozenset[Address]) -> int:
+    """The ordinal of the newest of the key that is meant for this somebody; there is one."""
+    newest = -1
+    for address in mine:
+        if track := tenancy.collapsing.get((address, collapse_key)):
+            over = (at for at in track.newest_first(newest) if tenancy.entries[at].envelope.audience.reaches(mine))
+            newest = next(over, newest)
+    return newest
 
 
 def _drop_first(tracks: dict[_Key, Track], key: _Key) -> None:

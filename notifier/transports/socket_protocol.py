@@ -15,7 +15,7 @@ from websockets.http11 import Request
 INVALID_UTF8: Final = 1007
 
 
-def _refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
+def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     """A whole HTTP answer with a problem (RFC 9457), for requests that never reach the app."""
     problem = {"type": f"urn:notifier:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
     body = json.dumps(problem | {"code": code})
@@ -23,11 +23,11 @@ def _refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
-_UNREADABLE: Final = _refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
-_TOO_LARGE: Final = _refusal(
+_UNREADABLE: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
+_TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "at most 128 headers, and 8 KiB for a line"
 )
-_TWO_ORIGINS: Final = _refusal(HTTPStatus.FORBIDDEN, "origin_forbidden", "pages of this origin may not connect")
+_TWO_ORIGINS: Final = refusal(HTTPStatus.FORBIDDEN, "origin_forbidden", "pages of this origin may not connect")
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -71,9 +71,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 
-    def _refuse(self, refusal: bytes) -> None:
+    def _refuse(self, answer: bytes) -> None:
         self.handshake_initiated = self.handshake_complete = self.close_sent = True
-        self.transport.write(refusal)
+        self.transport.write(answer)
         self.transport.close()
 
 

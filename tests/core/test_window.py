@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from notifier.core.audience import EVERYONE, Address
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Tenant
-from notifier.core.window import Entry, Track, Window
+from notifier.core.window import COUNTED, Entry, Track, Window
 from tests.core.builders import ACME, NEVER, OTHER, at, envelope, role, topic, user
 
 MAX_BYTES = 60
@@ -379,3 +379,12 @@ def weight(held: dict[str, Envelope], tenant: Tenant) -> float:
         sum(len(item.sealed) for item in mine) / MAX_BYTES,
         sum(len(item.audience.include) for item in mine) / MAX_INDEX_ENTRIES,
     )
+
+
+def test_a_replay_of_very_much_is_not_counted_before_it_begins() -> None:
+    filled = window()
+    fill(filled, [envelope() for _ in range(COUNTED + 1)])
+    first = next(iter(filled.read(ACME, [EVERYONE], 0, now_ms=0, max_bytes=1).entries)).position
+
+    assert filled.count(ACME, [EVERYONE], 0, now_ms=0) is None
+    assert filled.count(ACME, [EVERYONE], first.ordinal, now_ms=0) == COUNTED

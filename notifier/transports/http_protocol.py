@@ -1,0 +1,70 @@
+"""uvicorn's HTTP protocol with bounds that its parser lacks: the size of a head, of a request, and the time for a head.
+
+It overrides private parts of uvicorn, so `pyproject.toml` pins the minor releases that were tried.
+"""
+
+import asyncio
+from asyncio.transports import BaseTransport
+from http import HTTPStatus
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from notifier.transports.socket_protocol import refusal
+
+HEAD_LIMIT_BYTES: Final = 64 * 1024
+REQUEST_LIMIT_BYTES: Final = 16 * 1024 * 1024  # Far over any body that is taken; trailers count into it.
+HEAD_SECONDS: Final = 10.0
+_TOO_LARGE: Final = refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", f"the head is over {HEAD_LIMIT_BYTES} bytes"
+)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*arguments, **options)
+        self._is_in_head = True
+        self._received_bytes = 0  # Of the head, or of what follows it.
+        self._deadline: asyncio.TimerHandle | None = None  # None once the first head has come.
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin to wait for the first head; behind later ones stands the keep-alive time-out."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut a request that is over a limit: the parser would collect it without end."""
+        self._received_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._is_in_head and self._received_bytes > HEAD_LIMIT_BYTES:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        elif self._received_bytes > REQUEST_LIMIT_BYTES:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """Go on to the body."""
+        self._stop_waiting()
+        self._is_in_head = False
+        self._received_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Go on to the next head."""
+        self._is_in_head = True
+        self._received_bytes = 0
+        super().on_message_complete()
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
