@@ -15,6 +15,7 @@ from notifier.transports.socket_protocol import refusal
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 REQUEST_LIMIT_BYTES: Final = 16 * 1024 * 1024  # Far over any body that is taken; trailers count into it.
 HEAD_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 2.0
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", f"the head is over {HEAD_LIMIT_BYTES} bytes"
 )
@@ -27,6 +28,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._is_in_head = True
         self._received_bytes = 0  # Of the head, or of what follows it.
+        self._is_refused = False
         self._deadline: asyncio.TimerHandle | None = None  # None once the first head has come.
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -41,13 +43,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut a request that is over a limit: the parser would collect it without end."""
+        if self._is_refused:
+            return
         self._received_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
         if self._is_in_head and self._received_bytes > HEAD_LIMIT_BYTES:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._refuse()
         elif self._received_bytes > REQUEST_LIMIT_BYTES:
             self.transport.abort()
 
@@ -63,6 +66,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._received_bytes = 0
         super().on_message_complete()
+
+    def _refuse(self) -> None:
+        """Answer, and take in what is still coming for a while: closing at once would reset the answer away."""
+        self._is_refused = True
+        self.transport.write(_TOO_LARGE)
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
