@@ -114,16 +114,22 @@ class Failsafe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_begun = False
+        has_begun = is_gone = False
 
         async def send_and_note(message: Message) -> None:
-            nonlocal has_begun
+            nonlocal has_begun, is_gone
             has_begun = True
-            await send(message)
+            try:
+                await send(message)
+            except (RuntimeError, OSError):
+                is_gone = True  # uvloop's word for a connection that was lost meanwhile.
+                raise
 
         try:
             await self._app(scope, receive, send_and_note)
         except Exception:
+            if is_gone:
+                return
             log.exception("request failed", extra={"request_id": scope["state"]["request_id"]})
             if has_begun:
                 raise
