@@ -156,6 +156,8 @@ def _lines(body: bytes) -> Sequence[object]:
     """One value per line that is not blank. Raises BadRequest that names the first line which is not JSON."""
     values: list[object] = []
     for number, line in enumerate(body.split(b"\n"), 1):
+        if len(values) > BATCH_LIMIT_ITEMS:
+            break
         if line.strip():
             try:
                 values.append(parse(line))

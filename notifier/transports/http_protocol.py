@@ -14,6 +14,7 @@ from notifier.transports.socket_protocol import refusal
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 REQUEST_LIMIT_BYTES: Final = 16 * 1024 * 1024  # Far over any body that is taken; trailers count into it.
+PIPELINE_LIMIT: Final = 16  # Requests sent ahead of their answers; uvicorn queues them without end.
 HEAD_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 2.0
 _TOO_LARGE: Final = refusal(
@@ -51,7 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._is_in_head and self._received_bytes > HEAD_LIMIT_BYTES:
             self._refuse()
-        elif self._received_bytes > REQUEST_LIMIT_BYTES:
+        elif self._received_bytes > REQUEST_LIMIT_BYTES or len(self.pipeline) > PIPELINE_LIMIT:
             self.transport.abort()
 
     def on_headers_complete(self) -> None:

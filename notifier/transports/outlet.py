@@ -65,6 +65,7 @@ class AsgiOutlet:
                 await self._send_waiting()
                 drained()
                 if self._waiting:
+                    await asyncio.sleep(0)  # A long replay to a fast reader must not hold the event loop.
                     continue
                 self._empty.set()
                 if self.closing is None:
