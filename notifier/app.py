@@ -23,13 +23,16 @@ from notifier.access.gate import Gate
 from notifier.access.limits import Limits
 from notifier.access.topics import grant
 from notifier.core.drain import close_paced
+from notifier.core.envelope import Position
 from notifier.core.errors import NotifierError, Unavailable, UpgradeRequired
 from notifier.core.hub import Hub
 from notifier.core.idempotency import SeenKeys
+from notifier.core.outage import Outage
 from notifier.core.pipeline import Pipeline
-from notifier.core.ports import CloseReason
+from notifier.core.ports import CloseReason, Journal
 from notifier.core.pulse import Pulse
 from notifier.core.window import Window
+from notifier.engine import build_journal, journal_readings
 from notifier.ingress.http import Guard, HttpDoor
 from notifier.ingress.middleware import AddressLimit, Failsafe, HeaderLimit, RequestLine
 from notifier.ingress.openapi import SOCKET_ROUTE, describe
@@ -45,6 +48,7 @@ from notifier.transports.websocket import Door, Timing, WebSocketSessions
 from notifier.trust import build_origins, build_verifier
 
 log: Final = logging.getLogger(__name__)
+RETRY_SECONDS: Final = 0.5
 
 
 class Service:
@@ -64,6 +68,8 @@ class Service:
         self.inspection = Inspection(self.hub, self.window, self.pipeline)
         self.metrics = Metrics()
         self.metrics.watch(self.inspection.readings())
+        if self.rabbit is not None:
+            self.metrics.watch(journal_readings(self.rabbit))
         self.api = self._build_api()
         self.operations = self._build_operations()
 
@@ -71,10 +77,11 @@ class Service:
 
     def _build_core(self) -> None:
         settings = self._settings
-        self.journal = MemoryJournal()
+        self.rabbit = build_journal(settings) if settings.journal.is_shared else None
+        self.journal: Journal = self.rabbit or MemoryJournal()
         self.frames = Frames()
         self.window = Window(
-            self.journal.start,
+            Position("", 0, 0),  # The first record says which epoch it is.
             opened_at_ms=int(time() * 1000),
             max_age_seconds=settings.window.max_age_seconds,
             max_index_entries=settings.window.max_index_entries,
@@ -93,6 +100,8 @@ class Service:
             heartbeat_seconds=settings.sessions.heartbeat_seconds,
             stall_seconds=settings.sessions.stall_timeout_seconds,
         )
+
+        self.outage = Outage(self.journal, self.hub, self.frames)
 
     def _build_access(self) -> None:
         settings = self._settings
@@ -123,6 +132,7 @@ class Service:
             hub=self.hub,
             pulse=self.pulse,
             pipeline=self.pipeline,
+            news=lambda: [self.frames.degraded()] if self.outage.is_told else [],
             rules=Rules(sessions.frame_limit_bytes, sessions.frames_per_second, sessions.frames_burst),
             timing=Timing(sessions.auth_timeout_seconds, sessions.heartbeat_seconds, sessions.stall_timeout_seconds),
             write_limit_bytes=sessions.write_limit_bytes,
@@ -200,18 +210,26 @@ class Service:
 
     async def readiness(self) -> tuple[bool, Mapping[str, str]]:
         """Whether to send clients here, and the state of each check."""
-        try:
-            await self.journal.check()
-            journal = "ok"
-        except Unavailable as error:
-            journal = f"degraded: {error.code}"
+        is_journal_ready, journal = await self._journal_state()
         runs = bool(self._workers) and not self.failed.is_set()
         checks = {
             "journal": journal,
             "workers": "ok" if runs else "failed",
             "drain": "ending" if self.is_ending else "ok",
         }
-        return runs and not self.is_ending, checks
+        return is_journal_ready and runs and not self.is_ending, checks
+
+    async def _journal_state(self) -> tuple[bool, str]:
+        """Whether the journal lets this replica serve, and its state."""
+        if self.gate.is_starting:
+            return False, "starting"
+        if self.rabbit is not None and self.rabbit.is_deaf():
+            return False, "deaf"
+        try:
+            await self.journal.check()
+        except Unavailable as error:
+            return self._settings.operations.readiness_on_journal_loss == "keep", f"degraded: {error.code}"
+        return True, "ok"
 
     def _rebalance(self, fraction: float) -> int:
         sessions = list(self.hub)
@@ -232,13 +250,28 @@ class Service:
         self._workers = [
             self._work("journal follower", self.pipeline.follow_journal()),
             self._work("pulse", self.pulse.run()),
+            self._work("journal watch", self._watch_journal()),
         ]
+        if self.rabbit is not None:
+            self._workers.append(self._work("journal writer", self.rabbit.run()))
         try:
             yield
         finally:
             for worker in self._workers:
                 worker.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
+
+    async def _watch_journal(self) -> None:
+        """Open the door once all of the journal was read; from then on, tell sessions of its outages."""
+        while self.gate.is_starting:
+            try:
+                await self.pipeline.catch_up()
+                self.gate.is_starting = False
+                log.info("journal read", extra={"position": str(self.window.tail), "entries": len(self.window)})
+            except Unavailable as error:
+                log.warning("journal not read yet", extra={"reason": error.detail})
+                await asyncio.sleep(RETRY_SECONDS)
+        await self.outage.run()
 
     def _work(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)

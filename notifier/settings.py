@@ -10,12 +10,23 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 PREFIX: Final = "NOTIFIER_"
+EMBEDDED: Final = "memory://"
 DEVELOPMENT_ISSUER: Final = "notifier-development"
 DEVELOPMENT_AUDIENCE: Final = "notifier"
 DEVELOPMENT_SECRET: Final = "for development on loopback only, not a secret"
@@ -47,6 +58,24 @@ def _limit(text: str) -> str:
     if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", text):
         raise ValueError("must read like 500/second: a number per second, minute, hour or day")
     return text
+
+
+def _broker_url(url: SecretStr) -> SecretStr:
+    """An AMQP address. What is wrong with it is said without it: it holds a password."""
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ValueError("must read like amqp://user:password@host:5672/vhost, or amqps://")
+    if "no_verify_ssl" in parse_qs(parts.query, keep_blank_values=True):
+        raise ValueError("no_verify_ssl would let anybody be the broker: give cafile instead")
+    return url
+
+
+def _journal_url(url: SecretStr) -> SecretStr:
+    return url if url.get_secret_value() == EMBEDDED else _broker_url(url)
+
+
+def _queue_url(url: SecretStr) -> SecretStr:
+    return url if url.get_secret_value() in ("", "off") else _broker_url(url)
 
 
 def _from_json(value: object) -> object:
@@ -85,13 +114,44 @@ class Operations(_Group):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(9000, description="Port to listen on; 0 takes a free one.")
+    readiness_on_journal_loss: Literal["keep", "fail"] = Field(
+        "keep", description="Whether a replica that cannot reach the broker stays ready, with its sessions."
+    )
 
 
 class Journal(_Group):
     """The way from replica to replica."""
 
-    url: Literal["memory://"] = Field("memory://", description="`memory://`: embedded, for one process.")
+    url: Annotated[SecretStr, AfterValidator(_journal_url)] = Field(
+        SecretStr(EMBEDDED), description="`memory://`: embedded, for one process; `amqp://` or `amqps://`: RabbitMQ."
+    )
     publish_timeout_seconds: float = Field(3, gt=0, le=3, description="A slower append is a 503.")
+    retention_seconds: int = Field(21_600, gt=0, description="Age at which the stream drops a record.")
+    retention_bytes: int = Field(2 * 1024**3, ge=64 * 1024**2, description="Size at which the stream drops the oldest.")
+
+    @property
+    def is_shared(self) -> bool:
+        return self.url.get_secret_value() != EMBEDDED
+
+
+class Queue(_Group):
+    """The queue of requests."""
+
+    url: Annotated[SecretStr, AfterValidator(_queue_url)] = Field(
+        SecretStr(""), description="RabbitMQ to take requests from; empty: that of the journal, if it is one; or `off`."
+    )
+    require_message_id: bool = Field(True, description="Refuse a message without one: its redelivery would repeat it.")
+    ordered: bool = Field(True, description="One replica takes requests at a time, which keeps a publisher's order.")
+    prefetch: int = Field(200, gt=0, le=2_000, description="Messages taken and not yet acknowledged, at most.")
+
+
+class Broker(_Group):
+    """RabbitMQ, for the journal and for the queue."""
+
+    prefix: str = Field(
+        "notifier", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Begins every name; one per installation."
+    )
+    declare: bool = Field(True, description="Create what is needed; false: check that it is there.")
 
 
 class Window(_Group):
@@ -235,6 +295,8 @@ class Settings(_Group):
     http: Http = Http()
     operations: Operations = Operations()
     journal: Journal = Journal()
+    queue: Queue = Queue()
+    broker: Broker = Broker()
     window: Window = Window()
     idempotency: Idempotency = Idempotency()
     sessions: Sessions = Sessions()
@@ -253,11 +315,25 @@ class Settings(_Group):
                 "nobody could enter: set NOTIFIER_ACCESS__ISSUERS to whose tokens are accepted, "
                 "or NOTIFIER_INSECURE=true for development keys on loopback"
             )
-        if self.http.reuse_port and self.journal.url == "memory://":
+        if self.http.reuse_port and not self.journal.is_shared:
             raise ValueError("NOTIFIER_HTTP__REUSE_PORT needs a shared journal: with memory:// replicas do not meet")
+        remembered_seconds = max(self.window.max_age_seconds, self.idempotency.span_seconds)
+        if self.journal.is_shared and self.journal.retention_seconds < remembered_seconds:
+            raise ValueError(
+                "NOTIFIER_JOURNAL__RETENTION_SECONDS is less than the window or the span of idempotency keys: "
+                "a replica that starts could not read back what it has to know"
+            )
         if "*" in self.http.allowed_origins and not self.insecure:
             raise ValueError("NOTIFIER_HTTP__ALLOWED_ORIGINS: * needs NOTIFIER_INSECURE; name the origins")
         return self
+
+    @property
+    def queue_url(self) -> str | None:
+        """Where requests are taken from; None for nowhere."""
+        given = self.queue.url.get_secret_value()
+        if given:
+            return None if given == "off" else given
+        return self.journal.url.get_secret_value() if self.journal.is_shared else None
 
 
 def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic_core import to_jsonable_python
 
 from notifier.settings import known_names
@@ -16,7 +17,9 @@ def settings_table() -> str:
     """The table in Markdown: one row per setting, with its default as it would stand in the environment."""
     rows = ["| name | default | what it does |", "| --- | --- | --- |"]
     for name, field in known_names().items():
-        value = to_jsonable_python(field.default)
+        default = field.default
+        # Secret because of the password that it may hold; its default has none.
+        value = default.get_secret_value() if isinstance(default, SecretStr) else to_jsonable_python(default)
         text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
         rows.append(f"| `{name}` | {f'`{text}`' if text else ''} | {field.description} |")
     return "\n".join(rows)

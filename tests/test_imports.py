@@ -12,15 +12,19 @@ import pytest
 ROOT = Path(__file__).parent.parent / "notifier"
 
 SIBLINGS = frozenset({"ingress", "journal", "transports", "access", "telemetry"})
-ALL = SIBLINGS | {"core", "settings", "trust", "app", "server", "demo", "cli", "clients", ""}
+ALL = SIBLINGS | {"core", "broker", "settings", "trust", "engine", "app", "server", "demo", "cli", "clients", ""}
 
 # What each unit may import of notifier, besides itself; "" is notifier/__init__.py, which every import runs.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "": frozenset({"clients"}),
     "core": frozenset(),
+    "broker": frozenset({"core"}),
     **dict.fromkeys(SIBLINGS, frozenset({"core"})),
+    "journal": frozenset({"core", "broker"}),
+    "ingress": frozenset({"core", "broker"}),
     "settings": frozenset({"core"}),
     "trust": frozenset({"settings", "access", "core"}),
+    "engine": frozenset({"settings", "broker", "journal", "ingress", "telemetry", "core"}),
     "app": ALL - {"cli", "demo", "server"},
     "server": frozenset({"app", "settings", "transports", "core", ""}),
     "demo": ALL - {"cli"},
@@ -41,7 +45,7 @@ MUTABLE_CALLS = frozenset({
 })
 SERVER_ONLY = frozenset({
     "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "pydantic_settings", "jose", "slowapi", "limits",
-    "prometheus_client", "structlog",
+    "prometheus_client", "structlog", "aio_pika", "aiormq",
 })
 # fmt: on
 

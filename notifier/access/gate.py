@@ -39,6 +39,7 @@ class Gate:
         self._sessions_of = sessions_of
         self._max_sessions = max_sessions
         self._max_sessions_per_user = max_sessions_per_user
+        self.is_starting = True  # Until the journal was read to its end: no sessions, since a resume might have a hole.
         self.is_draining = False  # Set once, when the process is about to end: no new sessions.
 
     def authenticate(self, token: str) -> Identity:
@@ -71,6 +72,8 @@ class Gate:
         """Check that this process takes sessions now. Raises Unavailable."""
         if self.is_draining:
             raise Unavailable("draining", "this replica is about to end; connect again to reach another")
+        if self.is_starting:
+            raise Unavailable("starting", "this replica has not read the journal yet; connect again to reach another")
         if self._sessions() >= self._max_sessions:
             raise Unavailable("overload", "this replica has as many sessions as it may have")
 

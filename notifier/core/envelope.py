@@ -22,6 +22,11 @@ class Position:
     offset: int
     index: int
 
+    @classmethod
+    def before_record(cls, epoch: str, offset: int) -> Self:
+        """The last place before a record, whatever the one before it holds."""
+        return cls.of(epoch, (offset << 20) - 1)
+
     @property
     def ordinal(self) -> int:
         """One number that orders the positions of an epoch. A record holds far fewer than 2**20 items."""

@@ -47,6 +47,7 @@ class Hub:
     ) -> None:
         self._window = window
         self._frames = frames
+        self._clock = clock
         self.replay = Replay(
             window, frames, lost=self._lose, max_running=max_running_cursors, clock=clock, monotonic=monotonic
         )
@@ -148,6 +149,20 @@ class Hub:
             if not session.offer(frames):
                 self.fallen_behind += 1
                 self.replay.start(session, batch.before)
+
+    def cut(self, start: Position) -> None:
+        """Begin the window anew, and send everybody away first: they come back, and hear `reset`.
+
+        A session that stayed would store positions behind the cut, and nobody could tell it of the gap any more.
+        """
+        for session in self:
+            self.close(session, CloseReason.FELL_BEHIND)
+        self._window.cut(start, opened_at_ms=int(self._clock() * 1000))
+
+    def tell(self, frame: Frame) -> None:
+        """Offer a frame about the service to every session; one that is full has enough to hear."""
+        for session in self:
+            session.outlet.write([frame])
 
     def advance(self, session: Session) -> None:
         """Let a session that is behind go on: its client has taken what it was given."""

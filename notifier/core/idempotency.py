@@ -28,6 +28,10 @@ class SeenKeys:
     def __len__(self) -> int:
         return len(self._uses)
 
+    def clear(self) -> None:
+        """Forget all: another journal begins, in which nothing was said yet."""
+        self._uses.clear()
+
     def first_use(self, envelope: Envelope) -> FirstUse | None:
         """Return the earlier use of the envelope's key; None makes this envelope the first. Call once per envelope."""
         digest = envelope.key_digest

@@ -7,6 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -71,6 +72,7 @@ class Pipeline:
         self._ahead_timeout_seconds = ahead_timeout_seconds
         self._clock = clock
         self._awaited: dict[str, asyncio.Future[FirstUse | None]] = {}  # by id of the item that is to be read back
+        self._marking: asyncio.Task[None] | None = None  # Brings the next marker there and back, for all who wait.
         self.accepted = 0
         self.repeats = 0
         self.dropped = 0  # Read too late to be for anybody.
@@ -86,20 +88,26 @@ class Pipeline:
 
     async def send_batch(self, requests: Sequence[Request]) -> list[Receipt | NotifierError]:
         """Append the notifications in their order, and give each its outcome. Raises Unavailable for all of them."""
+        return await (await self.append_batch(requests)).outcomes()
+
+    async def append_batch(self, requests: Sequence[Request]) -> "Appended":
+        """Append the notifications in their order; the outcomes of keyed ones are known a little later.
+
+        Raises Unavailable for all of them.
+        """
         accepted_at_ms = self._now_ms()
         sealed = [_try_seal(request, accepted_at_ms) for request in requests]
         envelopes = [envelope for envelope in sealed if isinstance(envelope, Envelope)]
         keyed = [envelope.id for envelope in envelopes if envelope.key_digest is not None]
+        for item_id in keyed:
+            self._awaited[item_id] = asyncio.get_running_loop().create_future()
         try:
-            for item_id in keyed:
-                self._awaited[item_id] = asyncio.get_running_loop().create_future()
             await self._append(envelopes)
-            await self._read_back(keyed)
-            self.accepted += len(envelopes)
-            return [item if isinstance(item, NotifierError) else self._outcome(item) for item in sealed]
-        finally:
-            for item_id in keyed:
-                self._awaited.pop(item_id).cancel()
+        except BaseException:
+            self._forget(keyed)
+            raise
+        self.accepted += len(envelopes)
+        return Appended(self, sealed, keyed)
 
     async def has_read(self, position: Position) -> bool:
         """Wait until this replica has read as far as a position it has not reached yet.
@@ -107,20 +115,46 @@ class Pipeline:
         False when even a marker appended now comes back first: nobody can have been given that position. Raises
         Unavailable when neither comes in time, since then nothing is known about the position.
         """
-        if position.epoch != self._window.tail.epoch or position <= self._window.tail:
+        if self._is_behind_tail(position):
             return True
+        try:
+            async with asyncio.timeout(self._ahead_timeout_seconds):
+                await self._marker_back()
+        except (TimeoutError, Unavailable):
+            if not self._is_behind_tail(position):
+                raise Unavailable("journal_unavailable", "this replica did not read on in time") from None
+        return self._is_behind_tail(position)
+
+    async def catch_up(self) -> None:
+        """Return once everything that the journal has now was read. Raises Unavailable when that is not to be had."""
+        try:
+            async with asyncio.timeout(self._ahead_timeout_seconds):
+                await self._marker_back()
+        except TimeoutError:
+            raise Unavailable("journal_unavailable", "the journal was not read to its end in time") from None
+
+    def _is_behind_tail(self, position: Position) -> bool:
+        tail = self._window.tail
+        return position.epoch == tail.epoch and position <= tail
+
+    async def _marker_back(self) -> None:
+        """Wait until a marker that is appended from now on was read back; all who wait share the next one."""
+        if self._marking is not None:
+            await asyncio.wait([self._marking])  # It may have been appended before whoever asks had a reason to.
+        if self._marking is None or self._marking.done():
+            self._marking = asyncio.create_task(self._bring_marker_back())
+            self._marking.add_done_callback(asyncio.Task.exception)  # Looked at also when nobody waits any more.
+        await asyncio.shield(self._marking)
+
+    async def _bring_marker_back(self) -> None:
         marker = Marker(str(uuid.uuid4()))
-        self._awaited[marker.nonce] = asyncio.get_running_loop().create_future()
+        returned = self._awaited[marker.nonce] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._ahead_timeout_seconds):
                 await self._append([marker])
-                await self._awaited[marker.nonce]
-        except TimeoutError:
-            if position > self._window.tail:
-                raise Unavailable("journal_unavailable", "this replica did not read on in time") from None
+                await returned
         finally:
-            self._awaited.pop(marker.nonce).cancel()
-        return position <= self._window.tail
+            self._forget([marker.nonce])
 
     async def _append(self, items: Sequence[Item]) -> None:
         if not items:
@@ -141,6 +175,10 @@ class Pipeline:
             detail = "the notification was not read back from the journal in time; a retry with its key is harmless"
             raise Unavailable("journal_unavailable", detail, retry_after=timedelta(seconds=1)) from None
 
+    def _forget(self, item_ids: Sequence[str]) -> None:
+        for item_id in item_ids:
+            self._awaited.pop(item_id).cancel()
+
     def _outcome(self, envelope: Envelope) -> Receipt | NotifierError:
         awaited = self._awaited.get(envelope.id)
         first = awaited.result() if awaited is not None else None
@@ -155,12 +193,15 @@ class Pipeline:
 
     async def follow_journal(self) -> None:
         """Read the journal from the tail of the window on, and deliver. Never returns."""
-        async for record in self._journal.follow(self._window.tail):
-            self._read(record)
-            await asyncio.sleep(0)  # A backlog of records must not hold the event loop.
+        async with aclosing(self._journal.follow(self._window.tail)) as records:
+            async for record in records:
+                self._read(record)
+                await asyncio.sleep(0)  # A backlog of records must not hold the event loop.
 
     def _read(self, record: Record) -> None:
         """Take in one record in one turn of the event loop: window first, since whoever falls behind reads it."""
+        if record.follows_gap or record.epoch != self._window.tail.epoch:
+            self._cut_before(record)
         before, now_ms = self._window.tail, self._now_ms()
         entries: list[tuple[Position, Envelope]] = []
         for index, item in enumerate(record.items):
@@ -173,6 +214,11 @@ class Pipeline:
                 self._settle(item.nonce, None)
             self._window.advance(position)
         self._hub.deliver(Batch(before, entries))
+
+    def _cut_before(self, record: Record) -> None:
+        if record.epoch != self._window.tail.epoch:
+            self._seen_keys.clear()  # The order that decided on them is another one.
+        self._hub.cut(Position.before_record(record.epoch, record.offset))
 
     def _is_deliverable(self, envelope: Envelope, now_ms: int) -> bool:
         first = self._seen_keys.first_use(envelope)
@@ -193,6 +239,27 @@ class Pipeline:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+class Appended:
+    """Notifications that the journal has, until it is known which of them are repeats."""
+
+    def __init__(self, pipeline: Pipeline, sealed: Sequence[Envelope | NotifierError], keyed: Sequence[str]) -> None:
+        self._pipeline = pipeline
+        self._sealed = sealed
+        self._keyed = keyed
+
+    async def outcomes(self) -> list[Receipt | NotifierError]:
+        """Wait for the order of the journal. Raises Unavailable when it is not read in time. Call this or `abandon`."""
+        try:
+            await self._pipeline._read_back(self._keyed)
+            return [item if isinstance(item, NotifierError) else self._pipeline._outcome(item) for item in self._sealed]
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Do without the outcomes."""
+        self._pipeline._forget(self._keyed)
 
 
 def _try_seal(request: Request, accepted_at_ms: int) -> Envelope | NotifierError:

@@ -1,6 +1,6 @@
 """What the core needs from outside: a journal, frames to write, a place to write them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -17,7 +17,10 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An item of a kind that a newer replica wrote. It does nothing here but keep the index of those behind it."""
+    """An item that says nothing to the core: one of the journal's own, or of a kind that a newer replica wrote.
+
+    It keeps the index of those behind it.
+    """
 
     kind: int
 
@@ -27,11 +30,15 @@ Item = Envelope | Marker
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Items that entered the journal together. Item i has the position (epoch, offset, i)."""
+    """Items that entered the journal together. Item i has the position (epoch, offset, i), and offset is at least 1.
+
+    `follows_gap`: what was between the last record and this one is not known, and will not come.
+    """
 
     epoch: str
     offset: int
     items: tuple[Item | Unknown, ...]
+    follows_gap: bool = False
 
 
 class Journal(Protocol):
@@ -40,11 +47,14 @@ class Journal(Protocol):
     async def append(self, items: Sequence[Item]) -> None:
         """Return when the journal has the items, in their order. Raises Unavailable when it does not take them."""
 
-    def follow(self, after: Position) -> AsyncIterator[Record]:
-        """Yield each record after the position, in order, and wait for more without end."""
+    def follow(self, after: Position) -> AsyncGenerator[Record, None]:
+        """Yield each record after the position, in order, and wait for more without end.
+
+        A position of the empty epoch stands for as far back as the journal is asked to remember.
+        """
 
     async def check(self) -> None:
-        """Raise Unavailable when an append would fail now."""
+        """Raise Unavailable when an append would fail now, or nothing can be read."""
 
 
 class Frame(Protocol):
@@ -67,6 +77,10 @@ class FrameMaker(Protocol):
     def heartbeat(self, position: Position) -> Frame: ...
 
     def token_expiring(self, in_seconds: int) -> Frame: ...
+
+    def degraded(self) -> Frame: ...
+
+    def restored(self) -> Frame: ...
 
     def reconnect(self, reason: "CloseReason", position: Position, after_ms: int) -> Frame: ...
 

@@ -107,11 +107,20 @@ class Window:
         self._max_age_ms = max_age_seconds * 1000
         self._max_index_entries = max_index_entries
         self._max_bytes = max_bytes
+        self._clear()
+
+    def _clear(self) -> None:
         self._tenancies: dict[Tenant, _Tenancy] = {}
         self._order: OrderedDict[int, Tenant] = OrderedDict()  # every entry's tenant, oldest first
         self._over_half: set[_Tenancy] = set()  # Those that hold over half of the window; hardly ever more than one.
         self.index_entries = 0
         self.size_bytes = 0
+
+    def cut(self, start: Position, *, opened_at_ms: int) -> None:
+        """Begin anew behind `start`: what was held can no longer be joined to what comes."""
+        self.start = self.tail = start
+        self._opened_at_ms = opened_at_ms
+        self._clear()
 
     def __len__(self) -> int:
         return len(self._order)

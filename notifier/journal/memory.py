@@ -3,16 +3,12 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-from notifier.core.envelope import Envelope, Position
+from notifier.core.envelope import Position
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Item, Journal, Record, Unknown
-
-MAX_RECORD_ITEMS = 1_000
-MAX_RECORD_BYTES = 1024 * 1024
-ITEM_BYTES = 256  # About what an item costs beside its sealed bytes ...
-ADDRESS_BYTES = 128  # ... and its addresses, of which there may be a thousand.
+from notifier.core.ports import Item, Journal, Record
+from notifier.journal.record import ITEM_BYTES, MAX_RECORD_BYTES, MAX_RECORD_ITEMS, size_of
 
 
 class MemoryJournal:
@@ -34,14 +30,14 @@ class MemoryJournal:
 
     async def append(self, items: Sequence[Item]) -> None:
         """Take the items, as few records as their limits allow."""
-        self._make_room(sum(map(_size, items)))
+        self._make_room(sum(map(size_of, items)))
         for chunk in _chunks(items):
             self._records.append(Record(self.start.epoch, self._next_offset, tuple(chunk)))
-            self._held_bytes += sum(map(_size, chunk))
+            self._held_bytes += sum(map(size_of, chunk))
             self._next_offset += 1
         self._appended.set()
 
-    async def follow(self, after: Position) -> AsyncIterator[Record]:
+    async def follow(self, after: Position) -> AsyncGenerator[Record, None]:
         """Yield the records after the position. One follower's pace is its own."""
         follower = object()
         self._read_offsets[follower] = after.offset
@@ -66,25 +62,18 @@ class MemoryJournal:
         while self._records and self._held_bytes + size > self._capacity_bytes:
             if self._records[0].offset > read:
                 raise Unavailable("journal_full", "the journal is full: its reader has fallen behind")
-            self._held_bytes -= sum(map(_size, self._records.popleft().items))
-
-
-def _size(item: Item | Unknown) -> int:
-    if not isinstance(item, Envelope):
-        return ITEM_BYTES
-    addresses = len(item.audience.include) + len(item.audience.exclude)
-    return ITEM_BYTES + ADDRESS_BYTES * addresses + len(item.sealed)
+            self._held_bytes -= sum(map(size_of, self._records.popleft().items))
 
 
 def _chunks(items: Sequence[Item]) -> Sequence[list[Item]]:
     chunks: list[list[Item]] = []
     room_bytes = 0
     for item in items:
-        if not chunks or len(chunks[-1]) == MAX_RECORD_ITEMS or room_bytes < _size(item):
+        if not chunks or len(chunks[-1]) == MAX_RECORD_ITEMS or room_bytes < size_of(item):
             chunks.append([])
             room_bytes = MAX_RECORD_BYTES
         chunks[-1].append(item)
-        room_bytes -= _size(item)
+        room_bytes -= size_of(item)
     return chunks
 
 

@@ -8,7 +8,9 @@ skip what they do not know; a new major changes the layout, and is refused. It k
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -22,6 +24,11 @@ from notifier.core.ports import Item, Marker, Unknown
 MAGIC: Final = b"NTFY"
 MAJOR: Final = 1
 MINOR: Final = 0
+# The limits of one record, whichever journal it is for.
+MAX_RECORD_ITEMS: Final = 1_000
+MAX_RECORD_BYTES: Final = 1024 * 1024
+ITEM_BYTES: Final = 256  # About what an item costs beside its sealed bytes ...
+ADDRESS_BYTES: Final = 128  # ... and its addresses, of which there may be a thousand.
 
 
 class Kind(IntEnum):
@@ -29,8 +36,8 @@ class Kind(IntEnum):
 
     NOTIFICATION = 1
     MARKER = 2
-    TICK = 3  # This one and the next have numbers so that nothing else takes them; nobody writes them yet.
-    WITHDRAW = 4
+    TICK = 3
+    WITHDRAW = 4  # This one and the next have numbers so that nothing else takes them; nobody writes them yet.
     STATE = 5
     PRESENCE = 6
 
@@ -39,13 +46,31 @@ class BrokenRecord(ValueError):
     """The bytes are no record, or one of a major version that this reader does not know."""
 
 
+class Stamp(NamedTuple):
+    """What a writer takes for true: the epoch, and the highest offset that it had read; -1 makes it a proposal."""
+
+    epoch: str
+    seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Shows readers that the journal moves, and carries the stamp of its writer."""
+
+
 class Decoded(NamedTuple):
-    """What a record holds. `skipped` counts the items of unknown kinds and the header names that were passed over."""
+    """What a record holds.
+
+    `skipped` counts the items of unknown kinds and the header names that were passed over; `stamp` is that of the
+    record's last tick or marker, None without one.
+    """
 
     items: tuple[Item | Unknown, ...]
     skipped: int
+    stamp: Stamp | None
 
 
+_EPOCH: Final = re.compile(r"[A-Za-z0-9_-]{1,24}", re.ASCII)
 _RECORD: Final = Struct(">4sBBI")
 _ITEM: Final = Struct(">BII")
 _to_json: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
@@ -55,14 +80,25 @@ _LETTERS: Final[Mapping[AddressKind, str]] = {"user": "u", "topic": "t", "role":
 _ADDRESS_KINDS: Final[Mapping[str, AddressKind]] = {letter: kind for kind, letter in _LETTERS.items()}
 
 
-def encode(items: Sequence[Item]) -> bytes:
-    """Write a record of these items, in their order."""
+def size_of(item: Item | Unknown) -> int:
+    """About the bytes that an item takes, in a record or in memory."""
+    if not isinstance(item, Envelope):
+        return ITEM_BYTES
+    addresses = len(item.audience.include) + len(item.audience.exclude)
+    return ITEM_BYTES + ADDRESS_BYTES * addresses + len(item.sealed)
+
+
+def encode(items: Sequence[Item | Tick], stamp: Stamp) -> bytes:
+    """Write a record of these items, in their order; its ticks and markers carry the stamp."""
     parts = [_RECORD.pack(MAGIC, MAJOR, MINOR, len(items))]
     for item in items:
         if isinstance(item, Envelope):
             kind, header, sealed = Kind.NOTIFICATION, _notification_header(item), item.sealed
         else:
-            kind, header, sealed = Kind.MARKER, {"nonce": item.nonce}, b""
+            header, sealed = {"epoch": stamp.epoch, "seen": stamp.seen}, b""
+            kind = Kind.TICK
+            if isinstance(item, Marker):
+                kind, header = Kind.MARKER, {"nonce": item.nonce} | header
         written = _to_json(header).encode("ascii")
         parts += (_ITEM.pack(kind, 4 + len(written) + len(sealed), len(written)), written, sealed)
     return b"".join(parts)
@@ -79,20 +115,22 @@ def decode(record: bytes) -> Decoded:
         raise BrokenRecord(f"this reader knows major version {MAJOR}, not {major}")
     items: list[Item | Unknown] = []
     skipped, at = 0, _RECORD.size
+    last_stamp: Stamp | None = None
     while at < len(record) and len(items) < count:
         try:
-            item, passed_over, at = _read_item(record, at)
+            item, stamp, passed_over, at = _read_item(record, at)
         except BrokenRecord as error:
             raise BrokenRecord(f"item {len(items)}: {error}") from None
         items.append(item)
         skipped += passed_over
+        last_stamp = stamp or last_stamp
     if len(items) != count or at != len(record):
         raise BrokenRecord(f"{len(items)} of {count} items end at byte {at} of {len(record)}")
-    return Decoded(tuple(items), skipped)
+    return Decoded(tuple(items), skipped, last_stamp)
 
 
-def _read_item(record: bytes, at: int) -> tuple[Item | Unknown, int, int]:
-    """Read the item at this byte. Returns it, what was passed over in it, and where the next begins."""
+def _read_item(record: bytes, at: int) -> tuple[Item | Unknown, Stamp | None, int, int]:
+    """Read the item at this byte. Returns it, its stamp, what was passed over, and where the next begins."""
     start = at + _ITEM.size
     if start > len(record):
         raise BrokenRecord("its lengths are cut off")
@@ -102,10 +140,11 @@ def _read_item(record: bytes, at: int) -> tuple[Item | Unknown, int, int]:
         raise BrokenRecord("its lengths do not fit")
     reader = _READERS.get(kind)
     if reader is None:
-        return Unknown(kind), 1, end
+        return Unknown(kind), None, 1, end
     read, names = reader
     header, passed_over = _read_header(record[start:sealed_at], names)
-    return read(header, record[sealed_at:end]), passed_over, end
+    stamp = None if kind == Kind.NOTIFICATION else _read_stamp(header)
+    return read(header, record[sealed_at:end]), stamp, passed_over, end
 
 
 def _read_header(written: bytes, names: frozenset[str]) -> tuple[Mapping[str, object], int]:
@@ -172,6 +211,17 @@ def _read_marker(header: Mapping[str, object], _: bytes) -> Marker:
     raise BrokenRecord("a marker has a nonce")
 
 
+def _read_tick(_: Mapping[str, object], __: bytes) -> Unknown:
+    return Unknown(Kind.TICK)
+
+
+def _read_stamp(header: Mapping[str, object]) -> Stamp:
+    epoch, seen = header.get("epoch"), header.get("seen")
+    if type(epoch) is not str or not _EPOCH.fullmatch(epoch) or type(seen) is not int or seen < -1:
+        raise BrokenRecord("a tick or marker has the epoch of its writer, and how far it had read")
+    return Stamp(epoch, seen)
+
+
 def _addresses(texts: object) -> tuple[Address, ...]:
     if type(texts) is not list:
         raise BrokenRecord("its addresses are not an array")
@@ -190,10 +240,11 @@ def _digest(text: object) -> bytes | None:
         raise BrokenRecord("a digest is not hexadecimal") from None
 
 
-_Read = Callable[[Mapping[str, object], bytes], Item]
+_Read = Callable[[Mapping[str, object], bytes], Item | Unknown]
 _NAMES: Final = ("id", "tenant", "to", "not", "accepted", "expires", "live", "collapse", "key", "content")
 # By kind: how an item is read, and the header names that are known.
 _READERS: Final[Mapping[int, tuple[_Read, frozenset[str]]]] = {
     Kind.NOTIFICATION: (_read_notification, frozenset(_NAMES)),
-    Kind.MARKER: (_read_marker, frozenset(["nonce"])),
+    Kind.MARKER: (_read_marker, frozenset(["nonce", "epoch", "seen"])),
+    Kind.TICK: (_read_tick, frozenset(["epoch", "seen"])),
 }

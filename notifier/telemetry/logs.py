@@ -45,7 +45,12 @@ def configure_logging(level: str, log_format: Literal["json", "text"]) -> None:
             "root": {"handlers": ["stdout"], "level": level.upper()},
             # We write one line per request and per session ourselves, without query strings. Never below: at debug the
             # WebSocket library writes every header and frame, with tokens and payloads.
-            "loggers": {"uvicorn": {"level": "ERROR" if level == "error" else "WARNING"}},
+            "loggers": {
+                "uvicorn": {"level": "ERROR" if level == "error" else "WARNING"},
+                # We write one line per lost connection ourselves, with its reason and without tracebacks or passwords.
+                "aio_pika": {"level": "CRITICAL"},
+                "aiormq": {"level": "CRITICAL"},
+            },
         }
     )
 

@@ -49,6 +49,12 @@ class Frames:
     def token_expiring(self, in_seconds: int) -> Frame:
         return message("token_expiring", in_seconds=in_seconds)
 
+    def degraded(self) -> Frame:
+        return message("degraded")
+
+    def restored(self) -> Frame:
+        return message("restored")
+
     def reconnect(self, reason: CloseReason, position: Position, after_ms: int) -> Frame:
         return message("reconnect", after_ms=after_ms, reason=reason.value, position=str(position))
 

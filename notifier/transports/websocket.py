@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +17,7 @@ from notifier.core.errors import NotifierError, UpgradeRequired
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity
 from notifier.core.pipeline import Pipeline
+from notifier.core.ports import Frame
 from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.transports.closing import AUTH_TIMEOUT, HangUp
@@ -61,7 +62,10 @@ class Timing:
 
 
 class WebSocketSessions:
-    """Serves WebSockets; from connect to close, read `serve` from top to bottom."""
+    """Serves WebSockets; from connect to close, read `serve` from top to bottom.
+
+    `news` says what a new session is told behind its welcome.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class WebSocketSessions:
         hub: Hub,
         pulse: Pulse,
         pipeline: Pipeline,
+        news: Callable[[], Sequence[Frame]],
         rules: Rules,
         timing: Timing,
         write_limit_bytes: int = 64 * 1024,
@@ -79,6 +84,7 @@ class WebSocketSessions:
         self._hub = hub
         self._pulse = pulse
         self._pipeline = pipeline
+        self._news = news
         self._rules = rules
         self._timing = timing
         self._write_limit_bytes = write_limit_bytes
@@ -189,7 +195,8 @@ class WebSocketSessions:
         self._pulse.add(session)
         heartbeat_seconds = self._timing.heartbeat_seconds
         now_ms = int(time.time() * 1000)
-        outlet.write([welcome(session, resume, denied=denied, heartbeat_seconds=heartbeat_seconds, now_ms=now_ms)])
+        first = welcome(session, resume, denied=denied, heartbeat_seconds=heartbeat_seconds, now_ms=now_ms)
+        outlet.write([first, *self._news()])
         self._hub.advance(session)
         return session
 

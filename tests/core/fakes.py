@@ -38,6 +38,12 @@ class PlainFrames:
     def token_expiring(self, in_seconds: int) -> PlainFrame:
         return PlainFrame("token_expiring", number=in_seconds)
 
+    def degraded(self) -> PlainFrame:
+        return PlainFrame("degraded")
+
+    def restored(self) -> PlainFrame:
+        return PlainFrame("restored")
+
     def reconnect(self, reason: CloseReason, position: Position, after_ms: int) -> PlainFrame:
         return PlainFrame("reconnect", position, number=after_ms)
 

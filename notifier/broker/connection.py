@@ -1,0 +1,160 @@
+"""Connections to RabbitMQ: opened within a time, named, watched, and given up without waiting for a dead peer.
+
+It is the one module that touches the inside of aio-pika: whether the broker has blocked us, why a connection was lost,
+and the transport, to cut it. Recovery is not its business: who uses a connection opens the next one (`Backoff`).
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, InvalidFrameError
+from yarl import URL
+
+HEARTBEAT_SECONDS: Final = 10
+CLOSE_SECONDS: Final = 2.0
+_Result = TypeVar("_Result")
+
+
+class BrokerError(Exception):
+    """A connection could not be opened, was lost, or was refused something. The text never holds a password.
+
+    `is_undecodable`: it was lost over a frame that cannot be decoded, and would be lost over it again.
+    """
+
+    def __init__(self, reason: str, *, is_undecodable: bool = False) -> None:
+        super().__init__(reason)
+        self.is_undecodable = is_undecodable
+
+    @classmethod
+    def because(cls, error: BaseException) -> "BrokerError":
+        """Put any failure of a connection into words."""
+        is_undecodable = isinstance(error, InvalidFrameError | UnicodeDecodeError | RecursionError | OverflowError)
+        if isinstance(error, TimeoutError):
+            return cls("the broker did not answer in time")
+        said = ", ".join(str(argument) for argument in error.args if argument)
+        return cls(f"{type(error).__name__}: {said}" if said else type(error).__name__, is_undecodable=is_undecodable)
+
+
+class Backoff:
+    """Pauses between attempts: full jitter under a ceiling that doubles, so that replicas do not come back together."""
+
+    def __init__(self, *, first_seconds: float = 0.2, most_seconds: float = 5.0) -> None:
+        self._first_seconds = first_seconds
+        self._most_seconds = most_seconds
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Begin anew: what is tried has worked."""
+        self._failures = 0
+
+    async def pause(self) -> None:
+        """Wait before the next attempt."""
+        ceiling = min(self._most_seconds, self._first_seconds * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads reconnects
+
+
+class _Transports(TransportFactory):
+    """Opens what aiormq would open, and keeps the transport so that it can be cut."""
+
+    def __init__(self) -> None:
+        self.writer: asyncio.StreamWriter | None = None  # None until connected.
+
+    async def create(self, url: URL, **kwargs: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, self.writer = await factory.create(url, **kwargs)
+        return reader, self.writer
+
+
+class Connection(aio_pika.Connection):
+    """An open connection, for one user of it."""
+
+    def __init__(self, url: URL, *, name: str) -> None:
+        super().__init__(url, client_properties={"connection_name": name})
+        self._transports = _Transports()
+        self.kwargs["transport_factory"] = self._transports
+
+    async def is_blocked(self) -> bool:
+        """Tell whether the broker has said that it takes no messages now: an alarm over memory or disk."""
+        if self.transport is None:
+            return False
+        try:
+            async with asyncio.timeout(0):
+                await self.transport.connection.ready()  # Waits only while blocked.
+        except TimeoutError:
+            return True
+        return False
+
+    async def open_channel(self, *, prefetch: int | None = None) -> AbstractChannel:
+        """Open a channel with confirms, on which what cannot be routed is an error; `prefetch` is for consumers."""
+        channel = self.channel(on_return_raises=True)
+        await channel.initialize()
+        if prefetch is not None:
+            await channel.set_qos(prefetch_count=prefetch)
+        return channel
+
+    async def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Do the work, unless the connection is lost first. Raises BrokerError then."""
+        task = asyncio.ensure_future(work)
+        lost = asyncio.ensure_future(self.closed())
+        try:
+            await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise self.loss()
+        finally:
+            for each in (task, lost):
+                each.cancel()
+            await asyncio.gather(task, lost, return_exceptions=True)
+
+    def loss(self, error: BaseException | None = None) -> BrokerError:
+        """Say why it is lost; the connection's own reason comes before `error`, which is often only its consequence."""
+        closing = self.transport.connection.closing if self.transport else None
+        if closing is not None and closing.done() and not closing.cancelled() and (cause := closing.exception()):
+            return BrokerError.because(cause)
+        return BrokerError.because(error) if error else BrokerError("the connection was closed")
+
+    async def end(self) -> None:
+        """Close in good manners, within a time; then cut."""
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.close()
+        if self._transports.writer is not None:
+            self._transports.writer.transport.abort()
+
+
+class Broker:
+    """One RabbitMQ, as one replica reaches it.
+
+    Args:
+        url: `amqp://` or `amqps://`; never shown.
+        name: what the broker shows as the name of each connection, before its role.
+        timeout_seconds: the most that opening a connection may take.
+    """
+
+    def __init__(self, url: str, *, name: str = "notifier", timeout_seconds: float = 5.0) -> None:
+        self._url = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS)
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+
+    def __str__(self) -> str:
+        return str(self._url.with_password(None).with_query(None))
+
+    @asynccontextmanager
+    async def connect(self, role: str) -> AsyncGenerator[Connection, None]:
+        """Open a connection for this role and close it at the end. Raises BrokerError for its failures, and inside."""
+        connection = Connection(self._url, name=f"{self._name}/{role}")
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await connection.connect()
+            yield connection
+        except (AMQPError, OSError, TimeoutError, ChannelInvalidStateError) as error:
+            raise connection.loss(error) from error
+        finally:
+            await connection.end()

@@ -1,0 +1,80 @@
+"""What the settings say of RabbitMQ, made ready for the service, and for the commands that look at the broker."""
+
+import platform
+from collections.abc import Mapping
+from functools import partial
+
+from notifier.broker.connection import Broker
+from notifier.broker.topology import Names, Topology, journal_topology, prepare, request_topology
+from notifier.journal.rabbitmq import RabbitJournal
+from notifier.settings import Settings
+from notifier.telemetry.metrics import Reading
+
+READ_BACK_SLACK_SECONDS = 60  # Ticks come every few seconds, and the first one read says the epoch.
+
+
+def build_journal(settings: Settings) -> RabbitJournal:
+    """The journal on the broker that the settings name."""
+    names = Names(settings.broker.prefix)
+    remembered_seconds = max(settings.window.max_age_seconds, settings.idempotency.span_seconds)
+    return RabbitJournal(
+        broker(settings.journal.url.get_secret_value()),
+        exchange=names.journal,
+        stream=names.stream,
+        prepare=partial(prepare, topology=_journal_topology(settings), declares=settings.broker.declare),
+        read_back_seconds=remembered_seconds + READ_BACK_SLACK_SECONDS,
+        publish_timeout_seconds=settings.journal.publish_timeout_seconds,
+    )
+
+
+def journal_readings(journal: RabbitJournal) -> Mapping[str, Reading]:
+    """The numbers that the journal keeps anyway."""
+    return {
+        "notifier_journal_writable": Reading("1 while records can be published.", lambda: journal.is_writable),
+        "notifier_journal_following": Reading("1 while records can be read.", lambda: journal.is_following),
+        "notifier_journal_blocked": Reading("1 while an alarm of the broker blocks us.", lambda: journal.is_blocked),
+        "notifier_journal_silent_seconds": Reading(
+            "Since the last record was read; every replica ticks.", lambda: journal.silent_seconds
+        ),
+        "notifier_journal_epoch_changes": Reading(
+            "Times that another stream took the place of the one before; 1 at the start.",
+            lambda: journal.epoch_changes,
+            is_counter=True,
+        ),
+        "notifier_journal_connections_lost": Reading(
+            "Connections to the broker that failed.", lambda: journal.connections_lost, is_counter=True
+        ),
+        "notifier_journal_skipped_records": Reading(
+            "Records passed over because they cannot be decoded, or break the connection.",
+            lambda: journal.broken_records + journal.skipped_messages,
+            is_counter=True,
+        ),
+        "notifier_journal_skipped_items": Reading(
+            "Items and header names of a newer version.", lambda: journal.skipped_items, is_counter=True
+        ),
+    }
+
+
+def broker(url: str) -> Broker:
+    """A broker, on which this replica is known by the name of its machine or pod."""
+    return Broker(url, name=f"notifier/{platform.node()}")
+
+
+def topologies(settings: Settings) -> list[tuple[str, Topology]]:
+    """What is needed, and on which broker, by its URL: one entry for each broker."""
+    needed: dict[str, Topology] = {}
+    if settings.journal.is_shared:
+        needed[settings.journal.url.get_secret_value()] = _journal_topology(settings)
+    if settings.queue_url is not None:
+        requests = request_topology(Names(settings.broker.prefix), is_ordered=settings.queue.ordered)
+        present = needed.get(settings.queue_url)
+        needed[settings.queue_url] = present + requests if present else requests
+    return list(needed.items())
+
+
+def _journal_topology(settings: Settings) -> Topology:
+    return journal_topology(
+        Names(settings.broker.prefix),
+        max_age_seconds=settings.journal.retention_seconds,
+        max_bytes=settings.journal.retention_bytes,
+    )

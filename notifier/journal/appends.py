@@ -1,0 +1,89 @@
+"""What waits to be appended: gathered into one record at a time, bounded, and let go of when its sender gives up."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.core.errors import Unavailable
+from notifier.core.ports import Item
+from notifier.journal.record import MAX_RECORD_BYTES, MAX_RECORD_ITEMS, Tick, size_of
+
+ROOM_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    """The items of one call, and the future that its caller waits for."""
+
+    waiting: deque[Item | Tick]
+    unconfirmed: int
+    done: asyncio.Future[None]
+
+
+Batch = list[tuple[_Append, Item | Tick]]
+
+
+class Appends:
+    """Calls in the order in which they came. `room_bytes` bounds what waits."""
+
+    def __init__(self, *, room_bytes: int = ROOM_BYTES) -> None:
+        self._room_bytes = room_bytes
+        self._calls: deque[_Append] = deque()
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+
+    async def append(self, items: Sequence[Item | Tick]) -> None:
+        """Return when all of the items were confirmed. Raises Unavailable when one was refused, or none fits."""
+        size = sum(map(_size, items))
+        if self._waiting_bytes + size > self._room_bytes and self._calls:
+            raise Unavailable("journal_full", "more waits for the journal than it takes")
+        call = _Append(deque(items), len(items), asyncio.get_running_loop().create_future())
+        self._calls.append(call)
+        self._waiting_bytes += size
+        self._arrived.set()
+        try:
+            await call.done
+        finally:
+            # Who has given up is not sent later: that would be news to nobody but a caller that was told 503.
+            self._waiting_bytes -= sum(map(_size, call.waiting))
+            call.waiting.clear()
+
+    async def take(self) -> Batch:
+        """Wait for items, and return as many as fit into a record."""
+        batch: Batch = []
+        room_bytes = MAX_RECORD_BYTES
+        while not batch:
+            await self._arrived.wait()
+            while self._calls and len(batch) < MAX_RECORD_ITEMS:
+                call = self._calls[0]
+                if not call.waiting:
+                    self._calls.popleft()
+                    continue
+                size = _size(call.waiting[0])
+                if batch and size > room_bytes:
+                    return batch
+                room_bytes -= size
+                self._waiting_bytes -= size
+                batch.append((call, call.waiting.popleft()))
+            if not self._calls:
+                self._arrived.clear()
+        return batch
+
+    def confirm(self, batch: Batch) -> None:
+        """The journal has these items."""
+        for call, _ in batch:
+            call.unconfirmed -= 1
+            if call.unconfirmed == 0 and not call.done.done():
+                call.done.set_result(None)
+
+    def refuse(self, batch: Batch, error: Unavailable) -> None:
+        """The journal did not take these items, or nobody knows; the rest of their calls is not tried either."""
+        for call, _ in batch:
+            if not call.done.done():
+                call.done.set_exception(error)
+
+
+def _size(item: Item | Tick) -> int:
+    return 0 if isinstance(item, Tick) else size_of(item)
