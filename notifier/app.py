@@ -32,7 +32,7 @@ from notifier.core.pipeline import Pipeline
 from notifier.core.ports import CloseReason, Journal
 from notifier.core.pulse import Pulse
 from notifier.core.window import Window
-from notifier.engine import build_journal, journal_readings
+from notifier.engine import build_journal, build_queue_door, journal_readings, queue_readings
 from notifier.ingress.http import Guard, HttpDoor
 from notifier.ingress.middleware import AddressLimit, Failsafe, HeaderLimit, RequestLine
 from notifier.ingress.openapi import SOCKET_ROUTE, describe
@@ -70,6 +70,8 @@ class Service:
         self.metrics.watch(self.inspection.readings())
         if self.rabbit is not None:
             self.metrics.watch(journal_readings(self.rabbit))
+        if self.queue_door is not None:
+            self.metrics.watch(queue_readings(self.queue_door))
         self.api = self._build_api()
         self.operations = self._build_operations()
 
@@ -102,6 +104,8 @@ class Service:
         )
 
         self.outage = Outage(self.journal, self.hub, self.frames)
+        url = settings.queue_url
+        self.queue_door = build_queue_door(settings, url, self.pipeline, self._check_open) if url else None
 
     def _build_access(self) -> None:
         settings = self._settings
@@ -219,6 +223,12 @@ class Service:
         }
         return is_journal_ready and runs and not self.is_ending, checks
 
+    async def _check_open(self) -> None:
+        """Raise Unavailable while nothing can be sent."""
+        if self.gate.is_starting:
+            raise Unavailable("starting", "this replica has not read the journal yet")
+        await self.journal.check()
+
     async def _journal_state(self) -> tuple[bool, str]:
         """Whether the journal lets this replica serve, and its state."""
         if self.gate.is_starting:
@@ -254,6 +264,8 @@ class Service:
         ]
         if self.rabbit is not None:
             self._workers.append(self._work("journal writer", self.rabbit.run()))
+        if self.queue_door is not None:
+            self._workers.append(self._work("queue door", self.queue_door.run()))
         try:
             yield
         finally:

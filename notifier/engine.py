@@ -1,11 +1,13 @@
 """What the settings say of RabbitMQ, made ready for the service, and for the commands that look at the broker."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from notifier.broker.connection import Broker
 from notifier.broker.topology import Names, Topology, journal_topology, prepare, request_topology
+from notifier.core.pipeline import Pipeline
+from notifier.ingress.amqp import QueueDoor
 from notifier.journal.rabbitmq import RabbitJournal
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Reading
@@ -25,6 +27,38 @@ def build_journal(settings: Settings) -> RabbitJournal:
         read_back_seconds=remembered_seconds + READ_BACK_SLACK_SECONDS,
         publish_timeout_seconds=settings.journal.publish_timeout_seconds,
     )
+
+
+def build_queue_door(
+    settings: Settings, url: str, pipeline: Pipeline, check_journal: Callable[[], Awaitable[None]]
+) -> QueueDoor:
+    """The door for requests from the queue at the URL."""
+    names = Names(settings.broker.prefix)
+    topology = request_topology(names, is_ordered=settings.queue.ordered)
+    return QueueDoor(
+        broker(url),
+        pipeline,
+        queue=names.requests,
+        dead_letters=names.dead_letters,
+        prepare=partial(prepare, topology=topology, declares=settings.broker.declare),
+        check_journal=check_journal,
+        prefetch=settings.queue.prefetch,
+        require_message_id=settings.queue.require_message_id,
+    )
+
+
+def queue_readings(door: QueueDoor) -> Mapping[str, Reading]:
+    """The numbers that the queue door keeps anyway."""
+    return {
+        "notifier_queue_consuming": Reading("1 while requests are asked for.", lambda: door.is_consuming),
+        "notifier_queue_accepted": Reading("Messages sent on.", lambda: door.accepted, is_counter=True),
+        "notifier_queue_dead_lettered": Reading(
+            "Messages given up because of what they say.", lambda: door.dead_lettered, is_counter=True
+        ),
+        "notifier_queue_connections_lost": Reading(
+            "Connections to the broker that failed.", lambda: door.connections_lost, is_counter=True
+        ),
+    }
 
 
 def journal_readings(journal: RabbitJournal) -> Mapping[str, Reading]:

@@ -15,7 +15,9 @@ from notifier.broker.connection import BrokerError, Connection
 log: Final = logging.getLogger(__name__)
 Arguments = Mapping[str, str | int | bool]
 
-DELIVERY_LIMIT: Final = 5
+# A message that breaks its reader is given up after so many attempts. Each lost connection counts for all messages in
+# flight, so a limit near 1 would give up good ones when the network flaps.
+DELIVERY_LIMIT: Final = 10
 # RabbitMQ 4 gives quorum queues a limit of 20, and 3.10 has no word for none. Dead letters are looked at many times.
 NO_DELIVERY_LIMIT: Final = 2**31 - 1
 DEAD_LETTERS_AGE_SECONDS: Final = 14 * 86_400

@@ -88,16 +88,21 @@ class Pipeline:
 
     async def send_batch(self, requests: Sequence[Request]) -> list[Receipt | NotifierError]:
         """Append the notifications in their order, and give each its outcome. Raises Unavailable for all of them."""
-        return await (await self.append_batch(requests)).outcomes()
+        sealed = self.seal_batch(requests)
+        appended = await self.append_batch([item for item in sealed if isinstance(item, Envelope)])
+        receipts = iter(await appended.outcomes())
+        return [item if isinstance(item, NotifierError) else next(receipts) for item in sealed]
 
-    async def append_batch(self, requests: Sequence[Request]) -> "Appended":
-        """Append the notifications in their order; the outcomes of keyed ones are known a little later.
-
-        Raises Unavailable for all of them.
-        """
+    def seal_batch(self, requests: Sequence[Request]) -> list[Envelope | NotifierError]:
+        """Seal each notification, or say what is wrong with it."""
         accepted_at_ms = self._now_ms()
-        sealed = [_try_seal(request, accepted_at_ms) for request in requests]
-        envelopes = [envelope for envelope in sealed if isinstance(envelope, Envelope)]
+        return [_try_seal(request, accepted_at_ms) for request in requests]
+
+    async def append_batch(self, envelopes: Sequence[Envelope]) -> "Appended":
+        """Append the envelopes in their order; whether the keyed ones are repeats is known a little later.
+
+        Raises Unavailable for all of them. To append the same ones again is harmless: clients know their ids.
+        """
         keyed = [envelope.id for envelope in envelopes if envelope.key_digest is not None]
         for item_id in keyed:
             self._awaited[item_id] = asyncio.get_running_loop().create_future()
@@ -107,7 +112,7 @@ class Pipeline:
             self._forget(keyed)
             raise
         self.accepted += len(envelopes)
-        return Appended(self, sealed, keyed)
+        return Appended(self, envelopes, keyed)
 
     async def has_read(self, position: Position) -> bool:
         """Wait until this replica has read as far as a position it has not reached yet.
@@ -244,16 +249,16 @@ class Pipeline:
 class Appended:
     """Notifications that the journal has, until it is known which of them are repeats."""
 
-    def __init__(self, pipeline: Pipeline, sealed: Sequence[Envelope | NotifierError], keyed: Sequence[str]) -> None:
+    def __init__(self, pipeline: Pipeline, envelopes: Sequence[Envelope], keyed: Sequence[str]) -> None:
         self._pipeline = pipeline
-        self._sealed = sealed
+        self._envelopes = envelopes
         self._keyed = keyed
 
     async def outcomes(self) -> list[Receipt | NotifierError]:
         """Wait for the order of the journal. Raises Unavailable when it is not read in time. Call this or `abandon`."""
         try:
             await self._pipeline._read_back(self._keyed)
-            return [item if isinstance(item, NotifierError) else self._pipeline._outcome(item) for item in self._sealed]
+            return [self._pipeline._outcome(envelope) for envelope in self._envelopes]
         finally:
             self.abandon()
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -20,22 +20,18 @@ from notifier.core.errors import (
     Violation,
 )
 from notifier.core.identity import Identity
-from notifier.core.notification import IdempotencyKey, Notification, rfc3339
+from notifier.core.notification import IdempotencyKey, Notification
 from notifier.core.pipeline import Pipeline, Receipt
 from notifier.core.pipeline import Request as Sending
 from notifier.core.strict_json import parse
+from notifier.ingress.answers import accepted, result
 from notifier.ingress.body import is_json, media_type, read_body
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
-from notifier.ingress.problems import problem, status_of
 from notifier.ingress.schemas import BatchItem, NotificationRequest, read_request
+from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
 
-REQUEST_LIMIT_BYTES: Final = 64 * 1024
-BATCH_LIMIT_BYTES: Final = 4 * 1024 * 1024
-BATCH_LIMIT_ITEMS: Final = 1_000
 YIELD_ITEMS: Final = 50
 LINE_MEDIA_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
-
-Outcome: TypeAlias = Receipt | NotifierError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class HttpDoor:
             self._spend(request, "broadcast", caller)
         receipt = await self._pipeline.send_notification(Sending(notification, _key(caller, header)))
         headers = {"Idempotent-Replayed": "true"} if receipt.is_replay else None
-        return _json(202, _accepted(receipt), headers)
+        return _json(202, accepted(receipt), headers)
 
     async def notify_batch(self, request: Request) -> Response:
         """Send up to 1,000 different notifications, each with an outcome of its own."""
@@ -105,7 +101,7 @@ class HttpDoor:
         sent = iter(await self._pipeline.send_batch([item for item in read if isinstance(item, Sending)]))
         outcomes = [next(sent) if isinstance(item, Sending) else item for item in read]
         is_accepted = all(isinstance(outcome, Receipt) for outcome in outcomes)
-        results = [_result(index, outcome) for index, outcome in enumerate(outcomes)]
+        results = [result(index, outcome) for index, outcome in enumerate(outcomes)]
         return _json(202 if is_accepted else 207, {"results": results})
 
     def _enter(self, request: Request, limit: str | None = None) -> Identity:
@@ -172,22 +168,6 @@ def _counted(values: Sequence[object]) -> Sequence[object]:
     if len(values) > BATCH_LIMIT_ITEMS:
         raise TooLarge("batch_too_large", f"a batch has at most {BATCH_LIMIT_ITEMS} notifications")
     return values
-
-
-def _accepted(receipt: Receipt) -> dict[str, Any]:
-    return {
-        "id": receipt.id,
-        "tenant": receipt.tenant,
-        "accepted_at": rfc3339(receipt.accepted_at_ms),
-        "status": "queued",
-    }
-
-
-def _result(index: int, outcome: Outcome) -> dict[str, Any]:
-    if isinstance(outcome, NotifierError):
-        return {"index": index, "status": status_of(outcome), "problem": problem(outcome)}
-    result = {"index": index, "status": 202, "id": outcome.id}
-    return result | {"replayed": True} if outcome.is_replay else result
 
 
 def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:

@@ -1,0 +1,161 @@
+"""The queue door: requests from a RabbitMQ queue, from a message to the pipeline and back to an acknowledgement.
+
+A message is acknowledged after the journal has confirmed it, or after it was confirmed as a dead letter. Messages are
+taken in the order of the queue, as many at a time as are there, so the order of a publisher is kept.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
+from notifier.broker.consumer import Consumer
+from notifier.core.envelope import Envelope
+from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.pipeline import Appended, Pipeline
+from notifier.ingress.letters import Letters
+from notifier.ingress.requests import Taken, read_message
+
+log: Final = logging.getLogger(__name__)
+CAREFUL_PREFETCH: Final = 1
+RETRY_SECONDS: Final = 0.5
+TAKEN_BYTES: Final = 4 * 1024 * 1024
+
+
+class QueueDoor:
+    """Lets notifications in from a queue.
+
+    Args:
+        queue: the name of the queue of requests.
+        dead_letters: the exchange for what cannot be sent.
+        prepare: declares or checks what is needed, on a connection that was just opened. Raises BrokerError.
+        check_journal: raises Unavailable while nothing can be appended: then nothing is taken either.
+        prefetch: messages taken and not yet acknowledged.
+        require_message_id: whether a message without an id, which cannot be told from its redelivery, is refused.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        pipeline: Pipeline,
+        *,
+        queue: str,
+        dead_letters: str,
+        prepare: Callable[[Connection], Awaitable[None]],
+        check_journal: Callable[[], Awaitable[None]],
+        prefetch: int = 200,
+        require_message_id: bool = True,
+    ) -> None:
+        self._broker = broker
+        self._pipeline = pipeline
+        self._queue = queue
+        self._dead_letters = dead_letters
+        self._prepare = prepare
+        self._check_journal = check_journal
+        self._prefetch = prefetch
+        self._require_message_id = require_message_id
+        self._careful = 0  # Messages that are still to be taken one at a time, since one of them broke a connection.
+        self.is_consuming = False
+        self.accepted = 0
+        self.dead_lettered = 0
+        self.connections_lost = 0
+
+    async def run(self) -> None:
+        """Take messages. Never returns."""
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._broker.connect("requests") as taking, self._broker.connect("letters") as giving:
+                    await self._prepare(taking)
+                    await self._await_journal()
+                    async with Letters(giving, dead_letters=self._dead_letters) as letters:
+                        await taking.run(self._take(taking, letters, backoff))
+            except BrokerError as error:
+                self._note_loss(error)
+                if error.is_undecodable:
+                    continue  # The broker counts the attempts, and gives up after some: the sooner the better.
+            finally:
+                self.is_consuming = False
+            await backoff.pause()
+
+    async def _take(self, connection: Connection, letters: Letters, backoff: Backoff) -> None:
+        while True:
+            is_careful = self._careful > 0
+            prefetch = CAREFUL_PREFETCH if is_careful else self._prefetch
+            consumer = await Consumer.open(connection, self._queue, prefetch=prefetch)
+            self.is_consuming = True
+            while is_careful == (self._careful > 0):
+                taken = await self._next(consumer)
+                await self._handle(taken, letters)
+                backoff.reset()
+                self._careful = max(0, self._careful - len(taken))
+            await consumer.close()
+
+    async def _next(self, consumer: Consumer) -> list[Taken]:
+        """Wait for a message, and take with it what else is there, up to some MiB."""
+        taken = [self._read(await consumer.get())]
+        size = len(taken[0].message.body)
+        while not consumer.is_empty and size < TAKEN_BYTES:
+            taken.append(self._read(await consumer.get()))
+            size += len(taken[-1].message.body)
+            await asyncio.sleep(0)  # Reading much must not hold the event loop.
+        return taken
+
+    def _read(self, message: AbstractIncomingMessage) -> Taken:
+        try:
+            requests = read_message(message, require_message_id=self._require_message_id)
+        except NotifierError as error:
+            return Taken(message, error=error)
+        envelopes: list[Envelope] = []
+        for item in self._pipeline.seal_batch(requests):
+            if isinstance(item, NotifierError):
+                return Taken(message, error=item)
+            envelopes.append(item)
+        return Taken(message, envelopes)
+
+    async def _handle(self, taken: Sequence[Taken], letters: Letters) -> None:
+        """Send what can be sent, give up what cannot, and acknowledge all of it."""
+        appended = await self._append([envelope for each in taken for envelope in each.envelopes])
+        for each in taken:
+            if each.error is None:
+                self.accepted += 1
+            else:
+                await letters.give_up(each.message, each.error)
+                self.dead_lettered += 1
+                log.warning("message dead-lettered", extra=_described(each.message, each.error))
+        await taken[-1].message.ack(multiple=True)
+        letters.answer(taken, appended)
+
+    async def _append(self, envelopes: Sequence[Envelope]) -> Appended:
+        """Try until the journal has them: they are safe in the queue meanwhile."""
+        while True:
+            try:
+                return await self._pipeline.append_batch(envelopes)
+            except Unavailable as error:
+                log.warning("requests wait for the journal", extra={"waiting": len(envelopes), "reason": error.detail})
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _await_journal(self) -> None:
+        """Wait before taking: a message that is taken in vain comes nearer to the limit of its deliveries."""
+        while True:
+            try:
+                await self._check_journal()
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _note_loss(self, error: BrokerError) -> None:
+        self.connections_lost += 1
+        if error.is_undecodable:
+            self._careful = self._prefetch
+        log.warning(
+            "broker connection lost", extra={"role": "requests", "broker": str(self._broker), "reason": str(error)}
+        )
+
+
+def _described(message: AbstractIncomingMessage, error: NotifierError) -> dict[str, object]:
+    return {"code": error.code, "message_id": message.message_id, "routing_key": message.routing_key}

@@ -1,0 +1,124 @@
+"""From a message of the request queue to what it asks for, held against the same rules as a request over HTTP."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from notifier.core.envelope import Envelope
+from notifier.core.errors import (
+    BadRequest,
+    Forbidden,
+    InvalidNotification,
+    NotifierError,
+    TooLarge,
+    UnsupportedMediaType,
+    Violation,
+)
+from notifier.core.identity import Tenant
+from notifier.core.notification import IdempotencyKey, Notification
+from notifier.core.pipeline import Request
+from notifier.core.strict_json import parse
+from notifier.ingress.body import is_json
+from notifier.ingress.schemas import NotificationRequest, read_request
+from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
+
+_ROUTING_KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.(send|broadcast)", re.ASCII)
+ISSUER: Final = "amqp"  # No token has said who the caller is: the broker has.
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that was taken from the queue, and what it asks for, sealed; or what is wrong with it."""
+
+    message: AbstractIncomingMessage
+    envelopes: Sequence[Envelope] = ()
+    error: NotifierError | None = None
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its answer has an outcome for each item."""
+        return self.message.body.lstrip()[:1] == b"["
+
+
+def read_message(message: AbstractIncomingMessage, *, require_message_id: bool) -> list[Request]:
+    """Read one notification, or an array of them, which is taken as a whole. Raises what is wrong with it."""
+    tenant, may_broadcast = _route(message.routing_key or "")
+    message_id = _message_id(message.message_id, is_required=require_message_id)
+    _check_encoding(message)
+    caller = f"{tenant} {message.user_id or 'amqp'}"
+    value = _parse(message.body)
+    if not isinstance(value, list):
+        return [Request(_notification(value, tenant, may_broadcast), _key(caller, message_id))]
+    requests = []
+    for index, item in enumerate(_counted(value)):
+        try:
+            notification = _notification(item, tenant, may_broadcast)
+        except InvalidNotification as error:
+            raise _at(index, error) from None
+        requests.append(Request(notification, _key(caller, message_id and f"{message_id}/{index}")))
+    return requests
+
+
+def _route(routing_key: str) -> tuple[Tenant, bool]:
+    """The tenant, and whether everyone of it may be meant: the broker's topic permissions say who may use which key."""
+    match = _ROUTING_KEY.fullmatch(routing_key)
+    if match is None:
+        raise BadRequest("routing_key_invalid", "the routing key is <tenant>.send or <tenant>.broadcast")
+    return Tenant(match[1]), match[2] == "broadcast"
+
+
+def _message_id(message_id: str | None, *, is_required: bool) -> str | None:
+    if not message_id:
+        if is_required:
+            raise BadRequest("message_id_missing", "message_id is the idempotency key, and required here")
+        return None
+    if len(message_id) > 255 or not message_id.isprintable():
+        raise BadRequest("message_id_invalid", "message_id is 1 to 255 printable characters")
+    return message_id
+
+
+def _check_encoding(message: AbstractIncomingMessage) -> None:
+    if (message.content_encoding or "identity").lower() not in ("identity", "utf-8"):
+        raise UnsupportedMediaType("unsupported_content_encoding", "send the body without a content encoding")
+    media = (message.content_type or "application/json").partition(";")[0].strip().lower()
+    if not is_json(media):
+        raise UnsupportedMediaType("unsupported_media_type", "send application/json")
+
+
+def _parse(body: bytes) -> object:
+    if len(body) > BATCH_LIMIT_BYTES:
+        raise TooLarge("request_too_large", f"the body is over {BATCH_LIMIT_BYTES} bytes")
+    value = parse(body)
+    if not isinstance(value, list) and len(body) > REQUEST_LIMIT_BYTES:
+        raise TooLarge("request_too_large", f"the body is over {REQUEST_LIMIT_BYTES} bytes, and no array")
+    return value
+
+
+def _counted(values: Sequence[object]) -> Sequence[object]:
+    if not values:
+        raise InvalidNotification([Violation("", "empty_batch", "the array has no notification")])
+    if len(values) > BATCH_LIMIT_ITEMS:
+        raise TooLarge("batch_too_large", f"an array has at most {BATCH_LIMIT_ITEMS} notifications")
+    return values
+
+
+def _notification(value: object, tenant: Tenant, may_broadcast: bool) -> Notification:
+    notification = read_request(NotificationRequest, value).notification(tenant)
+    if notification.tenant != tenant:
+        raise Forbidden("tenant_forbidden", f"a message with this routing key is for the tenant {tenant} alone")
+    if notification.audience.everyone and not may_broadcast:
+        raise Forbidden("broadcast_forbidden", f"everyone needs the routing key {tenant}.broadcast")
+    return notification
+
+
+def _at(index: int, error: InvalidNotification) -> InvalidNotification:
+    return InvalidNotification(
+        [Violation(f"/{index}{each.pointer}", each.code, each.detail) for each in error.violations], error.code
+    )
+
+
+def _key(caller: str, value: str | None) -> IdempotencyKey | None:
+    return None if value is None else IdempotencyKey(ISSUER, caller, value)
