@@ -377,7 +377,19 @@ def _as_text(value: object) -> str:
         return json.dumps([each.model_dump(mode="json") if isinstance(each, BaseModel) else each for each in value])
     if value is None:
         return ""
+    if isinstance(value, SecretStr):
+        return _masked(value.get_secret_value())
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _masked(url: str) -> str:
+    """The URL without the password; its query may hold one as well, as that of a key file."""
+    if "@" not in url and "?" not in url:
+        return url
+    parts = urlsplit(url)
+    at = parts.netloc.rpartition("@")[2]
+    user = f"{parts.username}:***@" if parts.username else ""
+    return parts._replace(netloc=user + at, query="***" if parts.query else "").geturl()
 
 
 def _names_of(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:

@@ -13,7 +13,7 @@ import pytest
 from jose import jwt
 
 from notifier.cli import main
-from notifier.settings import Settings, SettingsError, read_settings
+from notifier.settings import Settings, SettingsError, describe_settings, read_settings
 from tests.tokens import token
 
 SECRET = "an operator's secret of at least 32 bytes"
@@ -355,3 +355,43 @@ def test_an_option_of_token_that_cannot_be_read_is_refused(run: Run, options: li
 
     assert (code, output) == (2, "")
     assert errors.startswith("notifier: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory://", "memory://"),
+        ("amqp://host", "amqp://host"),
+        ("amqps://me:s3cret@host:5671/v?cafile=/ca.pem", "amqps://me:***@host:5671/v?***"),
+    ],
+)
+def test_the_password_of_a_broker_is_not_shown(url: str, shown: str) -> None:
+    settings = read({"NOTIFIER_INSECURE": "true", "NOTIFIER_JOURNAL__URL": url})
+
+    assert f"NOTIFIER_JOURNAL__URL={shown}" in describe_settings(settings)
+
+
+@pytest.mark.parametrize("url", ["http://host", "amqp://", "rabbit", "amqps://host?no_verify_ssl=1"])
+def test_what_is_no_safe_address_of_a_broker_is_refused_without_showing_it(url: str) -> None:
+    (problem,) = problems_of({"NOTIFIER_INSECURE": "true", "NOTIFIER_JOURNAL__URL": url})
+
+    assert problem.startswith("NOTIFIER_JOURNAL__URL: ")
+    assert "host?" not in problem
+
+
+@pytest.mark.parametrize(
+    ("journal", "queue", "taken_from"),
+    [
+        ("memory://", "", None),
+        ("memory://", "amqp://q", "amqp://q"),
+        ("amqp://j", "", "amqp://j"),
+        ("amqp://j", "amqp://q", "amqp://q"),
+        ("amqp://j", "off", None),
+    ],
+)
+def test_requests_are_taken_from_the_broker_of_the_journal_unless_told_otherwise(
+    journal: str, queue: str, taken_from: str | None
+) -> None:
+    settings = read({"NOTIFIER_INSECURE": "true", "NOTIFIER_JOURNAL__URL": journal, "NOTIFIER_QUEUE__URL": queue})
+
+    assert settings.queue_url == taken_from

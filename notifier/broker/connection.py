@@ -44,7 +44,7 @@ class BrokerError(Exception):
 class Backoff:
     """Pauses between attempts: full jitter under a ceiling that doubles, so that replicas do not come back together."""
 
-    def __init__(self, *, first_seconds: float = 0.2, most_seconds: float = 5.0) -> None:
+    def __init__(self, *, first_seconds: float = 0.2, most_seconds: float = 2.0) -> None:
         self._first_seconds = first_seconds
         self._most_seconds = most_seconds
         self._failures = 0
