@@ -6,11 +6,14 @@ Names are versioned, because the arguments of a queue cannot be changed: another
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from notifier.broker.connection import BrokerError, Connection
+from notifier.broker.probes import try_consume
+from notifier.broker.refusals import Difference, explain
 
 log: Final = logging.getLogger(__name__)
 Arguments = Mapping[str, str | int | bool]
@@ -26,11 +29,21 @@ REQUESTS_BYTES: Final = 1024**3
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 
 
+# The first releases that have what is used here; messages and dead letters of quorum queues as below since 3.10.
+OLDEST: Final[Mapping[str, tuple[int, int]]] = {"stream": (3, 9), "quorum": (3, 10)}
+# An object that differs in one of these does another thing. Others bound it, and are let pass with a warning.
+DECISIVE: Final = frozenset({"type", "internal", "x-queue-type"})
+GIVEN: Final = ": notifier topology prints how to create it, and NOTIFIER_BROKER__DECLARE=true does"
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A durable topic exchange."""
 
     name: str
+
+    def __str__(self) -> str:
+        return f"exchange {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,24 @@ class Queue:
     name: str
     exchange: str
     arguments: Arguments
+
+    def __str__(self) -> str:
+        return f"queue {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Takes everything from an exchange to a queue."""
+
+    exchange: str
+    queue: str
+    routing_key: str = "#"
+
+    def __str__(self) -> str:
+        return f"binding from {self.exchange} to {self.queue}"
+
+
+Part: TypeAlias = Exchange | Queue | Binding
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +120,16 @@ class Topology:
     def __add__(self, other: "Topology") -> "Topology":
         return Topology(self.exchanges + other.exchanges, self.queues + other.queues)
 
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """What leads into the queues."""
+        return tuple(Binding(queue.exchange, queue.name) for queue in self.queues)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All of it, in an order in which it can be declared."""
+        return (*self.exchanges, *self.queues, *self.bindings)
+
 
 def journal_topology(names: Names, *, max_age_seconds: int, max_bytes: int) -> Topology:
     """The stream. Retention drops whole segments, and never the last: small ones keep it near its bounds."""
@@ -129,43 +170,90 @@ def request_topology(names: Names, *, is_ordered: bool) -> Topology:
 
 
 async def prepare(connection: Connection, topology: Topology, *, declares: bool) -> None:
-    """Bring the topology into being, or only check that it is there. Raises BrokerError that says what is missing."""
-    for exchange in topology.exchanges:
-        await _prepare_exchange(connection, exchange, declares=declares)
+    """Bring the topology into being, or only check that it is there. Raises BrokerError that says what is missing.
+
+    Bindings cannot be checked, for AMQP has no question for them: a record that reaches no queue is refused.
+    """
+    check_version(connection, topology)
+    for part in topology.parts:
+        if difference := await prepare_part(connection, part, declares=declares):
+            log.warning("broker object differs", extra={"object": str(part), "difference": str(difference)})
+
+
+async def prepare_part(connection: Connection, part: Part, *, declares: bool) -> Difference | None:
+    """Declare or check one part. Returns how it differs, where it is there and does its work. Raises BrokerError."""
+    if isinstance(part, Binding) and not declares:
+        return None
+    channel = await connection.open_channel()
+    try:
+        await (_declare(channel, part) if declares else _look_at(channel, part))
+        await channel.close()
+    except AMQPError as error:
+        difference = Difference.read(error)
+        if difference is None:
+            raise await _problem(connection, part, error, declares=declares) from error
+        if difference.argument in DECISIVE:
+            raise BrokerError(f"the {part} is of another kind: {difference}") from error
+        await prepare_part(connection, part, declares=False)
+        return difference
+    return None
+
+
+def check_version(connection: Connection, topology: Topology) -> None:
+    """Raise BrokerError where the broker is too old for the types of the queues: some would make other ones of them."""
+    product, version = identify(connection)
+    if product != "RabbitMQ":
+        return
     for queue in topology.queues:
-        await _prepare_queue(connection, queue, declares=declares)
+        kind = str(queue.arguments["x-queue-type"])
+        if version < (oldest := OLDEST[kind]):
+            raise BrokerError(
+                f"the {queue} needs RabbitMQ {oldest[0]}.{oldest[1]} or newer for its type, {kind}, "
+                f"and this one is {'.'.join(map(str, version))}"
+            )
 
 
-async def _prepare_exchange(connection: Connection, exchange: Exchange, *, declares: bool) -> None:
-    channel = await connection.open_channel()
-    try:
-        await channel.declare_exchange(exchange.name, "topic", durable=True, passive=not declares)
-        await channel.close()
-    except AMQPError as error:
-        raise _problem(f"the exchange {exchange.name}", exchange.name, error) from error
+def identify(connection: Connection) -> tuple[str, tuple[int, ...]]:
+    """What the broker says it is: a product, and the numbers of its version."""
+    assert connection.transport is not None
+    properties = connection.transport.connection.server_properties
+    numbers = str(properties.get("version", "")).partition("-")[0].partition("+")[0].split(".")
+    return str(properties.get("product", "")), tuple(int(number) for number in numbers if number.isdecimal())
 
 
-async def _prepare_queue(connection: Connection, queue: Queue, *, declares: bool) -> None:
-    channel = await connection.open_channel()
-    try:
-        declared = await channel.declare_queue(
-            queue.name, durable=True, passive=not declares, arguments=dict(queue.arguments) if declares else None
-        )
-        if declares:
-            await declared.bind(queue.exchange, "#")
-        await channel.close()
-    except ChannelPreconditionFailed as error:
-        if "arg" not in str(error) or not declares:
-            raise _problem(f"the queue {queue.name}", queue.name, error) from error
-        log.warning("queue is there with other arguments", extra={"queue": queue.name, "reason": str(error)})
-        await _prepare_queue(connection, queue, declares=False)
-    except AMQPError as error:
-        raise _problem(f"the queue {queue.name}", queue.name, error) from error
+async def _declare(channel: AbstractChannel, part: Part) -> None:
+    match part:
+        case Exchange(name):
+            await channel.declare_exchange(name, "topic", durable=True)
+        case Queue(name, _, arguments):
+            await channel.declare_queue(name, durable=True, arguments=dict(arguments))
+        case Binding(exchange, name, routing_key):
+            queue = await channel.get_queue(name, ensure=False)
+            await queue.bind(exchange, routing_key)
 
 
-def _problem(what: str, name: str, error: AMQPError) -> BrokerError:
-    if isinstance(error, ChannelNotFoundEntity):
-        return BrokerError(f"{what} is missing: create it (notifier topology), or set NOTIFIER_BROKER__DECLARE=true")
-    if isinstance(error, ChannelAccessRefused):
-        return BrokerError(f"{what}: a permission is missing, configure on {name} or another: {error}")
-    return BrokerError(f"{what}: {error}")
+async def _look_at(channel: AbstractChannel, part: Part) -> None:
+    match part:
+        case Exchange(name):
+            await channel.declare_exchange(name, passive=True)
+        case Queue(name):
+            await channel.declare_queue(name, passive=True)
+
+
+async def _problem(connection: Connection, part: Part, error: AMQPError, *, declares: bool) -> BrokerError:
+    """Say what is missing. The permissions are those that the broker asks for, for each operation."""
+    if not declares:
+        # Up to 4.2 anybody may look. 4.3.0 wants configure for it, and later ones any permission on the object.
+        return explain(error, f"the {part} cannot be checked", {}, hint=GIVEN)
+    failed = f"the {part} cannot be declared"
+    if isinstance(part, Exchange):
+        return explain(error, failed, {"exchange": "configure"})
+    if isinstance(part, Binding):
+        return explain(error, failed, {"queue": "write", "exchange": "read"})
+    if isinstance(error, ChannelAccessRefused) and "x-dead-letter-exchange" in part.arguments:
+        try:
+            await try_consume(connection, part.name)  # Only who may read a queue may send its messages elsewhere.
+        except BrokerError as problem:
+            if isinstance(problem.__cause__, ChannelAccessRefused):
+                return explain(error, failed, {"queue": "read", "exchange": "write"})
+    return explain(error, failed, {"queue": "configure", "exchange": "write"})
