@@ -156,5 +156,9 @@ class Broker:
             yield connection
         except (AMQPError, OSError, TimeoutError, ChannelInvalidStateError) as error:
             raise connection.loss(error) from error
+        except RuntimeError as error:
+            if connection.transport is not None and connection.transport.connection.is_closed:
+                raise connection.loss(error) from error  # aiormq says so when it is used after its end.
+            raise
         finally:
             await connection.end()

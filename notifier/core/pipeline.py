@@ -148,7 +148,7 @@ class Pipeline:
             await asyncio.wait([self._marking])  # It may have been appended before whoever asks had a reason to.
         if self._marking is None or self._marking.done():
             self._marking = asyncio.create_task(self._bring_marker_back())
-            self._marking.add_done_callback(asyncio.Task.exception)  # Looked at also when nobody waits any more.
+            self._marking.add_done_callback(_look_at)
         await asyncio.shield(self._marking)
 
     async def _bring_marker_back(self) -> None:
@@ -265,6 +265,12 @@ class Appended:
     def abandon(self) -> None:
         """Do without the outcomes."""
         self._pipeline._forget(self._keyed)
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Take note of how it ended, also when nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _try_seal(request: Request, accepted_at_ms: int) -> Envelope | NotifierError:

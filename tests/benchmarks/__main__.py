@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tests.benchmarks import load, machine, sending, sessions
+from tests.benchmarks import broker, load, machine, sending, sessions
 from tests.benchmarks.figure import Figure, table
 
 Benchmark = Callable[[], list[Figure]]
@@ -59,6 +59,10 @@ def _benchmarks(count: int | None) -> dict[str, Benchmark]:
         "broadcast": lambda: sessions.broadcast(count or 1_000),
         "sessions": lambda: sessions.opening(count or 2_000),
         "latency": sending.latency,
+        "queue": broker.queue_to_screen,
+        "following": broker.following,
+        "replicas": broker.replicas,
+        "restart": broker.restart,
     }
 
 

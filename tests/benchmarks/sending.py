@@ -30,10 +30,10 @@ def batch() -> list[Figure]:
     return [Figure("POST /notify/batch, 1,000 each", "items / CPU s", items / measured["cpu_seconds"])]
 
 
-def latency() -> list[Figure]:
-    """POST to screen at a steady rate, from when a request is due until its notification is received."""
+def steady() -> Messages:
+    """Notifications to one user at a steady rate."""
     template = one_notification({"users": ["user-0"]})
-    messages = Messages(
+    return Messages(
         template,
         receipts=1,
         in_flight=32,
@@ -41,8 +41,12 @@ def latency() -> list[Figure]:
         warm=RATE_PER_SECOND // 2,
         rate=RATE_PER_SECOND,
     )
+
+
+def latency() -> list[Figure]:
+    """POST to screen at a steady rate, from when a request is due until its notification is received."""
     with fresh_server() as load:
-        measured = load.run(session_tokens(1), messages=messages)
+        measured = load.run(session_tokens(1), messages=steady())
     name = f"POST to screen at {RATE_PER_SECOND}/s"
     return [
         Figure(f"{name}, p50", "ms", measured["p50_milliseconds"]),
