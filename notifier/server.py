@@ -66,7 +66,7 @@ async def serve(settings: Settings, service: Service, listening: Listening) -> i
         loop.add_signal_handler(number, ending.ask, number)
     public = Server(_public_config(settings, service.api))
     operations = Server(_config(service.operations, lifespan="off"))
-    _spare_the_collector()
+    spare_the_collector()
     async with asyncio.TaskGroup() as servers:
         serving = servers.create_task(public.serve([listening.public]))
         servers.create_task(operations.serve([listening.operations]))
@@ -86,7 +86,7 @@ async def serve(settings: Settings, service: Service, listening: Listening) -> i
     return 1 if service.failed.is_set() else 0
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Look for cycles seldom, and never among what lives as long as the process.
 
     Handshakes and requests make many objects and hardly a cycle; see `DECISIONS.md`, 13, for what it saves.

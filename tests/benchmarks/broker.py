@@ -18,12 +18,12 @@ from aio_pika.abc import AbstractExchange
 from websockets.asyncio.client import ClientConnection
 
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.load import Load, Messages
+from tests.benchmarks.load import Load, LoadFailed, Messages
 from tests.benchmarks.machine import LOAD_CORE, SERVER_CORE, pinned_to
 from tests.benchmarks.requests import BATCH_ITEMS, batch_to_users, session_tokens
 from tests.benchmarks.sending import RATE_PER_SECOND, steady
 from tests.benchmarks.server import SETTINGS
-from tests.rabbitmq import RabbitMQ
+from tests.rabbitmq import RabbitMQ, find_server
 from tests.replica import Replica
 from tests.service.client import session
 from tests.tokens import bearer
@@ -103,7 +103,10 @@ def restart() -> list[Figure]:
 
 @contextmanager
 def _broker() -> Iterator[RabbitMQ]:
-    with pinned_to(LOAD_CORE), RabbitMQ() as broker:
+    server = find_server()
+    if server is None:
+        raise LoadFailed("no RabbitMQ here: make bench looks for Debian's; NOTIFIER_TEST_RABBITMQ names another")
+    with pinned_to(LOAD_CORE), RabbitMQ(server) as broker:
         yield broker
 
 
