@@ -1,0 +1,59 @@
+"""Fixtures for tests against RabbitMQ: brokers, and names that keep tests on one broker apart."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.rabbitmq import NO_SERVER, RabbitMQ, find_server
+
+
+@contextmanager
+def private_node() -> Iterator[RabbitMQ]:
+    """A running node. Skips where there is no RabbitMQ; with CI=true that is a failure."""
+    if os.environ.get("NOTIFIER_TEST_AMQP_URL"):
+        pytest.skip("the broker of NOTIFIER_TEST_AMQP_URL is not ours to stop, to block or to look into")
+    server = find_server()
+    if server is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_SERVER)
+    with RabbitMQ(server) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """One private node for all tests that neither stop nor block it."""
+    with private_node() as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def amqp_url(request: pytest.FixtureRequest) -> str:
+    """The broker of NOTIFIER_TEST_AMQP_URL, else the shared private node."""
+    given = os.environ.get("NOTIFIER_TEST_AMQP_URL")
+    if given:
+        return given
+    node: RabbitMQ = request.getfixturevalue("rabbitmq")
+    return node.url()
+
+
+@pytest.fixture(scope="module")
+def own_node() -> Iterator[RabbitMQ]:
+    """A private node for the tests of one module that stop or block one; they take it as `own_rabbitmq`."""
+    with private_node() as node:
+        yield node
+
+
+@pytest.fixture
+def own_rabbitmq(own_node: RabbitMQ) -> RabbitMQ:
+    """The module's own node, running and unblocked, whatever the test before did to it."""
+    own_node.heal()
+    return own_node
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topology prefix of the test's own, so that tests on one broker do not meet. What they declare stays there."""
+    return f"t{secrets.token_hex(4)}"
