@@ -8,10 +8,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Final
 
 from aio_pika import DeliveryMode
@@ -24,28 +22,15 @@ from notifier.core.envelope import Position
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Item, Journal, Record
 from notifier.journal.appends import Appends, Batch
-from notifier.journal.epochs import Epochs
-from notifier.journal.record import BrokenRecord, Decoded, Tick, decode, encode
-from notifier.journal.stream import Message, open_stream
+from notifier.journal.epochs import AnotherStream, Message, Place
+from notifier.journal.record import BrokenRecord, Tick, decode, encode
+from notifier.journal.stream import StreamReader
 
 log: Final = logging.getLogger(__name__)
 PREFETCH: Final = 100  # Of records up to 1 MiB.
 CAREFUL_PREFETCH: Final = 1  # One at a time shows which message it is that a connection dies of.
-HELD_RECORDS: Final = 10_000
 ALARM_POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 1.0  # An append waits for a lost connection that long; after that it is refused at once.
-
-
-@dataclass(slots=True)
-class _Place:
-    """How far a follower has read, and how it goes on over a new connection."""
-
-    offset: int | None = None  # Of the last message; None before the first.
-    batch_id: str | None = None  # Of that message; None where it is not known.
-    is_verified: bool = True  # False on a new connection, until the last message has come again as it was.
-    is_after_gap: bool = False  # The next record follows a gap.
-    deaths: int = 0  # Connections lost over a frame that cannot be decoded, since the last message.
-    held: deque[tuple[int, Decoded]] = field(default_factory=lambda: deque(maxlen=HELD_RECORDS))
 
 
 class RabbitJournal:
@@ -84,7 +69,7 @@ class RabbitJournal:
         self._tick_seconds = tick_seconds
         self._silence_seconds = silence_seconds
         self._appends = Appends()
-        self._epochs = Epochs()
+        self._place = Place(self.start)  # Of the newest follower: what it has read is what records tell.
         self._tick_now = asyncio.Event()
         self._unwritable_since: float | None = time.monotonic()  # None while records can be published.
         self.is_blocked = False  # By an alarm of the broker.
@@ -181,9 +166,11 @@ class RabbitJournal:
         self._note_writable(True)
 
     async def _publish_record(self, exchange: AbstractExchange, batch: Batch) -> bool:
+        epochs = self._place.epochs
         message = AmqpMessage(
-            encode([item for _, item in batch], self._epochs.stamp()),
+            encode([item for _, item in batch], epochs.stamp()),
             message_id=uuid.uuid4().hex,
+            correlation_id=epochs.read_id,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
         try:
@@ -223,7 +210,7 @@ class RabbitJournal:
 
     async def follow(self, after: Position) -> AsyncGenerator[Record, None]:
         """Yield the records after the position; the empty epoch stands for all of the read-back."""
-        place = _Place(offset=after.offset - 1 if after.epoch else None)
+        place = self._place = Place(after)
         backoff = Backoff()
         while True:
             try:
@@ -235,91 +222,51 @@ class RabbitJournal:
                             yield record
             except BrokerError as error:
                 self._note_loss("follow", error)
-                self._note_death(place, error)
+                if place.note_loss(is_undecodable=error.is_undecodable):
+                    self.skipped_messages += 1
+                    log.error("message skipped", extra={"stream": self._stream, "reason": str(error)})
+            except AnotherStream as error:
+                log.error("stream is another one", extra={"stream": self._stream, "reason": str(error)})
+                self._tick_now.set()  # A record in it, so that it is known soon which epoch it has.
             finally:
                 self.is_following = False
             await backoff.pause()
 
-    async def _read(self, connection: Connection, place: _Place) -> AsyncGenerator[Record, None]:
-        start = self._start(place)
-        place.is_verified = not isinstance(start, int) or start != place.offset
-        prefetch = CAREFUL_PREFETCH if place.deaths else PREFETCH
-        async with open_stream(
-            connection, self._stream, start, prefetch=prefetch, silence_seconds=self._silence_seconds
-        ) as messages:
-            self.is_following = True
+    async def _read(self, connection: Connection, place: Place) -> AsyncGenerator[Record, None]:
+        start = place.start()
+        reader = await StreamReader.open(
+            connection,
+            self._stream,
+            f"{self._read_back_seconds:.0f}s" if start is None else start,
+            prefetch=CAREFUL_PREFETCH if place.is_careful else PREFETCH,
+            silence_seconds=self._silence_seconds,
+        )
+        self.is_following = True
+        async with aclosing(reader.messages()) as messages:
             async for message in messages:
                 self._read_at = time.monotonic()
-                if not self._is_next(message, place):
-                    continue
-                place.offset, place.batch_id, place.deaths = message.offset, message.batch_id, 0
-                for record in self._records(message, place):
-                    yield record
+                if place.is_news(message):
+                    for record in self._records(message, place):
+                        yield record
 
-    def _start(self, place: _Place) -> int | str:
-        """Where to consume: the last message, to see it again, or as far back as is remembered."""
-        if place.deaths > 1:
-            return self._skip(place)
-        return place.offset if place.offset is not None else f"{self._read_back_seconds:.0f}s"
-
-    def _skip(self, place: _Place) -> int | str:
-        """Go on behind a message that the connection died of twice: else it would be the end of all replicas."""
-        self.skipped_messages += 1
-        place.deaths = 0
-        log.error("message skipped", extra={"stream": self._stream, "behind_offset": place.offset})
-        if place.offset is None:
-            return "next"  # The first one of all that is remembered, whatever its offset.
-        place.offset, place.batch_id = place.offset + 1, None
-        return place.offset + 1
-
-    def _is_next(self, message: Message, place: _Place) -> bool:
-        """Tell whether the message is news. Raises BrokerError when it shows that the stream is another one."""
-        if place.offset is None:
-            return True
-        if message.offset > place.offset:
-            # The last one has not come again: retention took it, and perhaps more.
-            place.is_after_gap = place.is_after_gap or not place.is_verified
-            place.is_verified = True
-            return True
-        is_the_same = message.offset == place.offset and place.batch_id in (None, message.batch_id)
-        if place.is_verified or is_the_same:
-            place.is_verified = True
-            return False
-        self._epochs.distrust()
-        place.offset, place.is_after_gap = None, True
-        place.held.clear()
-        self._tick_now.set()
-        raise BrokerError(f"the stream is not the one that was read before, at offset {message.offset}")
-
-    def _records(self, message: Message, place: _Place) -> list[Record]:
-        """Decode a message. Until it is known which epoch is in force, records are held."""
+    def _records(self, message: Message, place: Place) -> Sequence[Record]:
         try:
             decoded = decode(message.body)
         except BrokenRecord as error:
             self.broken_records += 1
             log.error("record skipped", extra={"offset": message.offset, "reason": str(error)})
-            return []
+            return ()
         self.skipped_items += decoded.skipped
-        if self._epochs.read(message.offset, decoded.stamp):
+        before = place.epochs.in_force
+        records = place.records(message, decoded)
+        if place.epochs.in_force != before:
             self.epoch_changes += 1
-            log.info("epoch in force", extra={"epoch": self._epochs.in_force, "offset": message.offset})
-        place.held.append((message.offset, decoded))
-        epoch = self._epochs.in_force
-        if epoch is None:
-            return []
-        records = [Record(epoch, offset + 1, held.items) for offset, held in place.held]
-        place.held.clear()
-        if place.is_after_gap:
-            place.is_after_gap = False
-            records[0] = Record(epoch, records[0].offset, records[0].items, follows_gap=True)
+            log.info("epoch in force", extra={"epoch": place.epochs.in_force, "offset": message.offset})
         return records
 
     def _note_loss(self, role: str, error: BrokerError) -> None:
         self.connections_lost += 1
         log.warning("broker connection lost", extra={"role": role, "broker": str(self._broker), "reason": str(error)})
-
-    def _note_death(self, place: _Place, error: BrokerError) -> None:
-        place.deaths = place.deaths + 1 if error.is_undecodable else 0
 
 
 async def _close(channel: AbstractChannel) -> None:
