@@ -40,7 +40,7 @@ from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
 from notifier.settings import Settings
 from notifier.telemetry.inspection import Inspection
-from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.metrics import Metrics, Reading
 from notifier.telemetry.operations import Insight, create_operations_app
 from notifier.transports.conversation import Rules
 from notifier.transports.frames import Frames
@@ -68,6 +68,7 @@ class Service:
         self.inspection = Inspection(self.hub, self.window, self.pipeline)
         self.metrics = Metrics()
         self.metrics.watch(self.inspection.readings())
+        self.metrics.watch({"notifier_tasks": Reading("Tasks of the event loop.", lambda: len(asyncio.all_tasks()))})
         if self.rabbit is not None:
             self.metrics.watch(journal_readings(self.rabbit))
         if self.queue_door is not None:

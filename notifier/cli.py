@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from notifier.commands import prove, topology
+
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
@@ -62,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="explain the settings, or a token")
     check.set_defaults(command=_check)
     check.add_argument("--token", metavar="TOKEN", help="explain this token; - reads it from standard input")
+    check.add_argument("--connect", action="store_true", help="try on RabbitMQ what the service will do there")
+
+    topology.add_to(commands)
+    prove.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(command=_openapi)
@@ -277,6 +283,10 @@ def _check(options: argparse.Namespace) -> int:
         build_origins(settings)
     except SettingsError as error:
         return _fail(*error.problems, code=2)
+    if options.connect:
+        from notifier.commands.connect import connect
+
+        return connect(settings)
     if options.token is None:
         print("\n".join(describe_settings(settings)))
         return 0

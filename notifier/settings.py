@@ -78,6 +78,12 @@ def _queue_url(url: SecretStr) -> SecretStr:
     return url if url.get_secret_value() in ("", "off") else _broker_url(url)
 
 
+def _prefix(prefix: str) -> str:
+    if prefix == "amq":
+        raise ValueError("RabbitMQ keeps names that begin with amq. for itself")
+    return prefix
+
+
 def _from_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
@@ -148,7 +154,7 @@ class Queue(_Group):
 class Broker(_Group):
     """RabbitMQ, for the journal and for the queue."""
 
-    prefix: str = Field(
+    prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         "notifier", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Begins every name; one per installation."
     )
     declare: bool = Field(True, description="Create what is needed; false: check that it is there.")

@@ -152,7 +152,7 @@ class Broker:
         connection = Connection(self._url, name=f"{self._name}/{role}")
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await connection.connect()
+                await self._open(connection)
             yield connection
         except (AMQPError, OSError, TimeoutError, ChannelInvalidStateError) as error:
             raise connection.loss(error) from error
@@ -162,3 +162,11 @@ class Broker:
             raise
         finally:
             await connection.end()
+
+    async def _open(self, connection: Connection) -> None:
+        try:
+            await connection.connect()
+        except InvalidFrameError as error:
+            # aiormq takes the refusal for a frame out of place, and drops what the broker said in it.
+            user, host = self._url.user or "guest", self._url.path[1:].replace("%2F", "/") or "/"
+            raise BrokerError(f"the virtual host {host} is not there, or the user {user} may not enter it") from error

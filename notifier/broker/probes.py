@@ -1,14 +1,34 @@
 """Tries on a broker that change nothing: whether an exchange may be published to, and a queue or a stream consumed."""
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from aiormq.exceptions import AMQPError, ChannelPreconditionFailed
 
-from notifier.broker.connection import Connection
+from notifier.broker.connection import BrokerError, Connection
 from notifier.broker.consumer import Consumer
 from notifier.broker.refusals import explain
 
+# The first releases that have what is used here. Expiry and dead letters of quorum queues came with 3.10.
+OLDEST: Final[Mapping[str, tuple[int, int]]] = {"stream": (3, 9), "quorum": (3, 10)}
 _UNACCEPTABLE: Final = "x-priority"
+
+
+def identify(connection: Connection) -> tuple[str, tuple[int, ...]]:
+    """What the broker says it is: a product, and the numbers of its version."""
+    assert connection.transport is not None
+    properties = connection.transport.connection.server_properties
+    numbers = str(properties.get("version", "")).partition("-")[0].partition("+")[0].split(".")
+    return str(properties.get("product", "")), tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def check_version(connection: Connection, queue_types: Iterable[str]) -> None:
+    """Raise BrokerError where the broker is too old for queues of these types: it may make other ones of them."""
+    product, version = identify(connection)
+    for queue_type in queue_types if product == "RabbitMQ" else ():
+        if version < (oldest := OLDEST[queue_type]):
+            needed, present = (".".join(map(str, numbers)) for numbers in (oldest, version))
+            raise BrokerError(f"a {queue_type} queue needs RabbitMQ {needed} or newer, and this one is {present}")
 
 
 async def try_publish(connection: Connection, exchange: str, routing_key: str = "") -> None:

@@ -18,11 +18,12 @@ _TOPIC: Final = re.compile(
     r"access to topic '(?P<key>.*?)' in exchange .*?'(?P<name>[^']*)' in vhost '(?P<vhost>.*?)' "
     r"refused for user '(?P<user>.*?)'"
 )
-_MISSING: Final = re.compile(r"NOT_FOUND - no (?:exchange|queue|binding) .*? in vhost '(?P<vhost>.*?)'")
+_ABSENT: Final = re.compile(r"NOT_FOUND - no (?P<kind>exchange|queue) '(?P<name>.*?)' in vhost '(?P<vhost>.*?)'")
 _DIFFERENCE: Final = re.compile(
     r"inequivalent arg '(?P<argument>.*?)' for .*?: received (?P<wanted>.*) but current is (?P<present>.*)"
 )
-_VALUE: Final = re.compile(r"(?:the value )?(?P<value>'.*?'|none)(?: of type .*)?")
+_VALUE: Final = re.compile(r"(?:the value )?'(?P<value>.*?)'(?: of type '(?P<type>.*?)')?$")
+_TEXT_TYPES: Final = frozenset({"longstr", "shortstr", "binary"})
 _NO_TYPE: Final = re.compile(r"unsupported queue type '(?P<type>.*?)'")
 _TYPE_OFF: Final = re.compile(r"of type 'rabbit_(?P<type>.*?)_queue'.*feature flag is disabled")
 _NO_REPLICA: Final = "does not have a running replica on the local node"
@@ -30,38 +31,50 @@ _NO_REPLICA: Final = "does not have a running replica on the local node"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An argument that a queue or an exchange has otherwise than it should; the first one, if there are more."""
+    """An argument that a queue or an exchange has otherwise than it should; None stands for not at all."""
 
     argument: str
-    wanted: str
-    present: str
+    wanted: str | int | bool | None
+    present: str | int | bool | None
 
     @classmethod
     def read(cls, error: BaseException) -> "Difference | None":
         """The difference that a declaration failed over; None when it failed over something else."""
         found = _DIFFERENCE.search(str(error))
-        if found is None:
-            return None
-        wanted, present = (_VALUE.sub(r"\g<value>", found[side]) for side in ("wanted", "present"))
-        return cls(found["argument"], wanted, present)
+        return cls(found["argument"], _value(found["wanted"]), _value(found["present"])) if found else None
 
     def __str__(self) -> str:
-        return f"{self.argument} is {self.present} there, and should be {self.wanted}"
+        present = "not there" if self.present is None else f"{self.present} there"
+        return f"{self.argument} is {present}, and should be {'left out' if self.wanted is None else self.wanted}"
 
 
-def explain(error: AMQPError, failed: str, implied: Mapping[str, str], *, hint: str = "") -> BrokerError:
+def explain(error: AMQPError, failed: str, implied: Mapping[str, str], *, remedy: str = "") -> BrokerError:
     """Say in one sentence why something failed.
 
     Args:
         failed: what did not work, as the beginning of the sentence.
         implied: the permission that the operation needs on an `exchange` and on a `queue`, for a broker that says
             only on which of them it is missing.
-        hint: what to do when the thing is not there.
+        remedy: what helps where a thing is not there, as the end of the sentence.
     """
-    said = BrokerError.because(error)
-    text = str(said)
-    reason = _permission(text, implied) or _absence(text, hint) or _type(text)
-    return BrokerError(f"{failed}: {reason}") if reason else BrokerError(f"{failed}: {text}")
+    text = str(BrokerError.because(error))
+    if found := _ABSENT.search(text):
+        absent = f"the {found['kind']} {found['name']} is not there, in the virtual host {found['vhost']}"
+        return BrokerError(f"{absent}: {remedy}" if remedy else f"{failed}: {absent}")
+    return BrokerError(f"{failed}: {_permission(text, implied) or _type(text) or text}")
+
+
+def _value(text: str) -> str | int | bool | None:
+    """A value as an error shows it: its type is said only where the two have different ones."""
+    found = _VALUE.match(text)
+    if found is None:
+        return None
+    value = found["value"]
+    if found["type"] in _TEXT_TYPES:
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    return int(value) if re.fullmatch(r"-?\d+", value) else value
 
 
 def _permission(text: str, implied: Mapping[str, str]) -> str | None:
@@ -76,12 +89,6 @@ def _permission(text: str, implied: Mapping[str, str]) -> str | None:
             f"the topic permissions of the user {found['user']} on the exchange {found['name']} "
             f"in the virtual host {found['vhost']} do not cover the routing key {found['key']!r}"
         )
-    return None
-
-
-def _absence(text: str, hint: str) -> str | None:
-    if found := _MISSING.search(text):
-        return f"it is missing in the virtual host {found['vhost']}{hint}"
     return None
 
 

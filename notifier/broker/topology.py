@@ -5,14 +5,14 @@ Names are versioned, because the arguments of a queue cannot be changed: another
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from notifier.broker.connection import BrokerError, Connection
-from notifier.broker.probes import try_consume
+from notifier.broker.probes import check_version, try_consume
 from notifier.broker.refusals import Difference, explain
 
 log: Final = logging.getLogger(__name__)
@@ -27,13 +27,11 @@ DEAD_LETTERS_AGE_SECONDS: Final = 14 * 86_400
 DEAD_LETTERS_BYTES: Final = 1024**3
 REQUESTS_BYTES: Final = 1024**3
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-
-
-# The first releases that have what is used here; messages and dead letters of quorum queues as below since 3.10.
-OLDEST: Final[Mapping[str, tuple[int, int]]] = {"stream": (3, 9), "quorum": (3, 10)}
-# An object that differs in one of these does another thing. Others bound it, and are let pass with a warning.
-DECISIVE: Final = frozenset({"type", "internal", "x-queue-type"})
-GIVEN: Final = ": notifier topology prints how to create it, and NOTIFIER_BROKER__DECLARE=true does"
+# What differs in one of these does another thing. Others are bounds, and let pass with a warning.
+DECISIVE: Final = frozenset({"type", "internal", "durable", "auto_delete", "x-queue-type"})
+LOOKING: Final = ", which RabbitMQ 4.3.0 wants even to look; 4.3.1 is content with any permission on it"
+MOST_DIFFERENCES: Final = 30  # More than there are arguments: a broker that goes on is not asked for ever.
+REMEDY: Final = "notifier topology prints how to create it, and NOTIFIER_BROKER__DECLARE=true does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,11 @@ class Queue:
 
     def __str__(self) -> str:
         return f"queue {self.name}"
+
+    def having(self, argument: str, value: str | int | bool | None) -> "Queue":
+        """The same with another value of an argument; None leaves it out."""
+        others = {name: present for name, present in self.arguments.items() if name != argument}
+        return replace(self, arguments=others if value is None else others | {argument: value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,11 @@ class Topology:
         return Topology(self.exchanges + other.exchanges, self.queues + other.queues)
 
     @property
+    def queue_types(self) -> frozenset[str]:
+        """The types that its queues have."""
+        return frozenset(str(queue.arguments["x-queue-type"]) for queue in self.queues)
+
+    @property
     def bindings(self) -> tuple[Binding, ...]:
         """What leads into the queues."""
         return tuple(Binding(queue.exchange, queue.name) for queue in self.queues)
@@ -174,51 +182,39 @@ async def prepare(connection: Connection, topology: Topology, *, declares: bool)
 
     Bindings cannot be checked, for AMQP has no question for them: a record that reaches no queue is refused.
     """
-    check_version(connection, topology)
+    check_version(connection, topology.queue_types)
     for part in topology.parts:
-        if difference := await prepare_part(connection, part, declares=declares):
-            log.warning("broker object differs", extra={"object": str(part), "difference": str(difference)})
+        if differences := await prepare_part(connection, part, declares=declares):
+            listed = list(map(str, differences))
+            log.warning("broker object differs", extra={"object": str(part), "differences": listed})
 
 
-async def prepare_part(connection: Connection, part: Part, *, declares: bool) -> Difference | None:
+async def prepare_part(connection: Connection, part: Part, *, declares: bool) -> list[Difference]:
     """Declare or check one part. Returns how it differs, where it is there and does its work. Raises BrokerError."""
-    if isinstance(part, Binding) and not declares:
-        return None
+    differences: list[Difference] = []
+    while difference := await _attempt(connection, part, declares=declares):
+        if difference.argument in DECISIVE:
+            raise BrokerError(f"the {part} is of another kind: {difference}")
+        differences.append(difference)
+        # The broker names one at a time: what is there is asked for, until nothing differs any more.
+        if not isinstance(part, Queue) or len(differences) == MOST_DIFFERENCES:
+            declares = False
+        else:
+            part = part.having(difference.argument, difference.present)
+    return differences
+
+
+async def _attempt(connection: Connection, part: Part, *, declares: bool) -> Difference | None:
+    """Declare or check it on a channel of its own, which a refusal closes. Returns the difference it failed over."""
     channel = await connection.open_channel()
     try:
         await (_declare(channel, part) if declares else _look_at(channel, part))
         await channel.close()
     except AMQPError as error:
-        difference = Difference.read(error)
-        if difference is None:
-            raise await _problem(connection, part, error, declares=declares) from error
-        if difference.argument in DECISIVE:
-            raise BrokerError(f"the {part} is of another kind: {difference}") from error
-        await prepare_part(connection, part, declares=False)
-        return difference
+        if difference := Difference.read(error):
+            return difference
+        raise await _problem(connection, part, error, declares=declares) from error
     return None
-
-
-def check_version(connection: Connection, topology: Topology) -> None:
-    """Raise BrokerError where the broker is too old for the types of the queues: some would make other ones of them."""
-    product, version = identify(connection)
-    if product != "RabbitMQ":
-        return
-    for queue in topology.queues:
-        kind = str(queue.arguments["x-queue-type"])
-        if version < (oldest := OLDEST[kind]):
-            raise BrokerError(
-                f"the {queue} needs RabbitMQ {oldest[0]}.{oldest[1]} or newer for its type, {kind}, "
-                f"and this one is {'.'.join(map(str, version))}"
-            )
-
-
-def identify(connection: Connection) -> tuple[str, tuple[int, ...]]:
-    """What the broker says it is: a product, and the numbers of its version."""
-    assert connection.transport is not None
-    properties = connection.transport.connection.server_properties
-    numbers = str(properties.get("version", "")).partition("-")[0].partition("+")[0].split(".")
-    return str(properties.get("product", "")), tuple(int(number) for number in numbers if number.isdecimal())
 
 
 async def _declare(channel: AbstractChannel, part: Part) -> None:
@@ -243,17 +239,18 @@ async def _look_at(channel: AbstractChannel, part: Part) -> None:
 async def _problem(connection: Connection, part: Part, error: AMQPError, *, declares: bool) -> BrokerError:
     """Say what is missing. The permissions are those that the broker asks for, for each operation."""
     if not declares:
-        # Up to 4.2 anybody may look. 4.3.0 wants configure for it, and later ones any permission on the object.
-        return explain(error, f"the {part} cannot be checked", {}, hint=GIVEN)
+        problem = explain(error, f"the {part} cannot be checked", {}, remedy=REMEDY)
+        return BrokerError(f"{problem}{LOOKING}") if isinstance(error, ChannelAccessRefused) else problem
     failed = f"the {part} cannot be declared"
     if isinstance(part, Exchange):
         return explain(error, failed, {"exchange": "configure"})
     if isinstance(part, Binding):
         return explain(error, failed, {"queue": "write", "exchange": "read"})
+    needed = {"queue": "configure", "exchange": "write"}
     if isinstance(error, ChannelAccessRefused) and "x-dead-letter-exchange" in part.arguments:
         try:
             await try_consume(connection, part.name)  # Only who may read a queue may send its messages elsewhere.
         except BrokerError as problem:
             if isinstance(problem.__cause__, ChannelAccessRefused):
-                return explain(error, failed, {"queue": "read", "exchange": "write"})
-    return explain(error, failed, {"queue": "configure", "exchange": "write"})
+                needed["queue"] = "read"
+    return explain(error, failed, needed)

@@ -13,14 +13,14 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
 from notifier.broker.consumer import Consumer
+from notifier.broker.lenient import LenientBroker
 from notifier.core.envelope import Envelope
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.pipeline import Appended, Pipeline
 from notifier.ingress.letters import Letters
-from notifier.ingress.requests import Taken, read_message
+from notifier.ingress.requests import Taken, at_item, read_message
 
 log: Final = logging.getLogger(__name__)
-CAREFUL_PREFETCH: Final = 1
 RETRY_SECONDS: Final = 0.5
 TAKEN_BYTES: Final = 4 * 1024 * 1024
 
@@ -49,15 +49,16 @@ class QueueDoor:
         prefetch: int = 200,
         require_message_id: bool = True,
     ) -> None:
-        self._broker = broker
+        # A connection that is lost counts as an attempt for every message in flight, and after some the broker gives
+        # all of them up: so none is lost over what a message holds.
+        self._broker = LenientBroker.of(broker)
+        self._letters = Letters(broker, dead_letters=dead_letters, prepare=prepare)
         self._pipeline = pipeline
         self._queue = queue
-        self._dead_letters = dead_letters
         self._prepare = prepare
         self._check_journal = check_journal
         self._prefetch = prefetch
         self._require_message_id = require_message_id
-        self._careful = 0  # Messages that are still to be taken one at a time, since one of them broke a connection.
         self.is_consuming = False
         self.accepted = 0
         self.dead_lettered = 0
@@ -66,33 +67,25 @@ class QueueDoor:
     async def run(self) -> None:
         """Take messages. Never returns."""
         backoff = Backoff()
-        while True:
-            try:
-                async with self._broker.connect("requests") as taking, self._broker.connect("letters") as giving:
-                    await self._prepare(taking)
-                    await self._await_journal()
-                    async with Letters(giving, dead_letters=self._dead_letters) as letters:
-                        await taking.run(self._take(taking, letters, backoff))
-            except BrokerError as error:
-                self._note_loss(error)
-                if error.is_undecodable:
-                    continue  # The broker counts the attempts, and gives up after some: the sooner the better.
-            finally:
-                self.is_consuming = False
-            await backoff.pause()
+        async with self._letters:
+            while True:
+                try:
+                    async with self._broker.connect("requests") as connection:
+                        await self._prepare(connection)
+                        await self._await_journal()
+                        await connection.run(self._take(connection, backoff))
+                except BrokerError as error:
+                    self._note_loss(error)
+                finally:
+                    self.is_consuming = False
+                await backoff.pause()
 
-    async def _take(self, connection: Connection, letters: Letters, backoff: Backoff) -> None:
+    async def _take(self, connection: Connection, backoff: Backoff) -> None:
+        consumer = await Consumer.open(connection, self._queue, prefetch=self._prefetch)
+        self.is_consuming = True
         while True:
-            is_careful = self._careful > 0
-            prefetch = CAREFUL_PREFETCH if is_careful else self._prefetch
-            consumer = await Consumer.open(connection, self._queue, prefetch=prefetch)
-            self.is_consuming = True
-            while is_careful == (self._careful > 0):
-                taken = await self._next(consumer)
-                await self._handle(taken, letters)
-                backoff.reset()
-                self._careful = max(0, self._careful - len(taken))
-            await consumer.close()
+            await self._handle(await self._next(consumer))
+            backoff.reset()
 
     async def _next(self, consumer: Consumer) -> list[Taken]:
         """Wait for a message, and take with it what else is there, up to some MiB."""
@@ -101,7 +94,8 @@ class QueueDoor:
         while not consumer.is_empty and size < TAKEN_BYTES:
             taken.append(self._read(await consumer.get()))
             size += len(taken[-1].message.body)
-            await asyncio.sleep(0)  # Reading much must not hold the event loop.
+            if len(taken) % 8 == 0:
+                await asyncio.sleep(0)  # Reading much must not hold the event loop; a turn costs as much as a message.
         return taken
 
     def _read(self, message: AbstractIncomingMessage) -> Taken:
@@ -110,24 +104,24 @@ class QueueDoor:
         except NotifierError as error:
             return Taken(message, error=error)
         envelopes: list[Envelope] = []
-        for item in self._pipeline.seal_batch(requests):
+        for index, item in enumerate(self._pipeline.seal_batch(requests)):
             if isinstance(item, NotifierError):
-                return Taken(message, error=item)
+                return Taken(message, error=at_item(index, item) if len(requests) > 1 else item)
             envelopes.append(item)
         return Taken(message, envelopes)
 
-    async def _handle(self, taken: Sequence[Taken], letters: Letters) -> None:
+    async def _handle(self, taken: Sequence[Taken]) -> None:
         """Send what can be sent, give up what cannot, and acknowledge all of it."""
         appended = await self._append([envelope for each in taken for envelope in each.envelopes])
         for each in taken:
             if each.error is None:
                 self.accepted += 1
             else:
-                await letters.give_up(each.message, each.error)
+                await self._letters.give_up(each.message, each.error)
                 self.dead_lettered += 1
                 log.warning("message dead-lettered", extra=_described(each.message, each.error))
         await taken[-1].message.ack(multiple=True)
-        letters.answer(taken, appended)
+        self._letters.answer(taken, appended)
 
     async def _append(self, envelopes: Sequence[Envelope]) -> Appended:
         """Try until the journal has them: they are safe in the queue meanwhile."""
@@ -150,8 +144,6 @@ class QueueDoor:
 
     def _note_loss(self, error: BrokerError) -> None:
         self.connections_lost += 1
-        if error.is_undecodable:
-            self._careful = self._prefetch
         log.warning(
             "broker connection lost", extra={"role": "requests", "broker": str(self._broker), "reason": str(error)}
         )

@@ -7,6 +7,7 @@ from typing import Final
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from notifier.broker.lenient import UNDECODABLE
 from notifier.core.envelope import Envelope
 from notifier.core.errors import (
     BadRequest,
@@ -45,6 +46,7 @@ class Taken:
 
 def read_message(message: AbstractIncomingMessage, *, require_message_id: bool) -> list[Request]:
     """Read one notification, or an array of them, which is taken as a whole. Raises what is wrong with it."""
+    _check_decoded(message)
     tenant, may_broadcast = _route(message.routing_key or "")
     message_id = _message_id(message.message_id, is_required=require_message_id)
     _check_encoding(message)
@@ -56,10 +58,17 @@ def read_message(message: AbstractIncomingMessage, *, require_message_id: bool) 
     for index, item in enumerate(_counted(value)):
         try:
             notification = _notification(item, tenant, may_broadcast)
-        except InvalidNotification as error:
-            raise _at(index, error) from None
+        except NotifierError as error:
+            raise at_item(index, error) from None
         requests.append(Request(notification, _key(caller, message_id and f"{message_id}/{index}")))
     return requests
+
+
+def _check_decoded(message: AbstractIncomingMessage) -> None:
+    if UNDECODABLE in message.headers:
+        raise BadRequest(
+            "properties_undecodable", f"its properties cannot be decoded: {message.headers[UNDECODABLE]!s}"
+        )
 
 
 def _route(routing_key: str) -> tuple[Tenant, bool]:
@@ -114,9 +123,13 @@ def _notification(value: object, tenant: Tenant, may_broadcast: bool) -> Notific
     return notification
 
 
-def _at(index: int, error: InvalidNotification) -> InvalidNotification:
+def at_item(index: int, error: NotifierError) -> NotifierError:
+    """The same error, of an array, which says in which item it is."""
+    violations: Sequence[Violation] = [Violation("", error.code, error.detail)]
+    if isinstance(error, InvalidNotification):
+        violations = error.violations
     return InvalidNotification(
-        [Violation(f"/{index}{each.pointer}", each.code, each.detail) for each in error.violations], error.code
+        [Violation(f"/{index}{each.pointer}", each.code, each.detail) for each in violations], error.code
     )
 
 
