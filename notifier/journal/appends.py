@@ -31,13 +31,16 @@ class Appends:
     def __init__(self, *, room_bytes: int = ROOM_BYTES) -> None:
         self._room_bytes = room_bytes
         self._calls: deque[_Append] = deque()
+        self._taken: Batch = []  # And neither confirmed nor refused yet.
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
 
     async def append(self, items: Sequence[Item | Tick]) -> None:
         """Return when all of the items were confirmed. Raises Unavailable when one was refused, or none fits."""
+        if not items:
+            return
         size = sum(map(_size, items))
-        if self._waiting_bytes + size > self._room_bytes and self._calls:
+        if self._waiting_bytes and self._waiting_bytes + size > self._room_bytes:
             raise Unavailable("journal_full", "more waits for the journal than it takes")
         call = _Append(deque(items), len(items), asyncio.get_running_loop().create_future())
         self._calls.append(call)
@@ -46,33 +49,37 @@ class Appends:
         try:
             await call.done
         finally:
-            # Who has given up is not sent later: that would be news to nobody but a caller that was told 503.
-            self._waiting_bytes -= sum(map(_size, call.waiting))
-            call.waiting.clear()
+            self._drop(call)
 
     async def take(self) -> Batch:
         """Wait for items, and return as many as fit into a record."""
+        while not (batch := self._gather()):
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._taken = batch
+        return batch
+
+    def _gather(self) -> Batch:
         batch: Batch = []
         room_bytes = MAX_RECORD_BYTES
-        while not batch:
-            await self._arrived.wait()
-            while self._calls and len(batch) < MAX_RECORD_ITEMS:
-                call = self._calls[0]
-                if not call.waiting:
-                    self._calls.popleft()
-                    continue
-                size = _size(call.waiting[0])
-                if batch and size > room_bytes:
-                    return batch
-                room_bytes -= size
-                self._waiting_bytes -= size
-                batch.append((call, call.waiting.popleft()))
-            if not self._calls:
-                self._arrived.clear()
+        while self._calls and len(batch) < MAX_RECORD_ITEMS:
+            call = self._calls[0]
+            if call.done.done():
+                self._drop(call)  # Before its sender, who has given up, comes to it.
+            if not call.waiting:
+                self._calls.popleft()
+                continue
+            size = _size(call.waiting[0])
+            if batch and size > room_bytes:
+                break
+            room_bytes -= size
+            self._waiting_bytes -= size
+            batch.append((call, call.waiting.popleft()))
         return batch
 
     def confirm(self, batch: Batch) -> None:
         """The journal has these items."""
+        self._taken = []
         for call, _ in batch:
             call.unconfirmed -= 1
             if call.unconfirmed == 0 and not call.done.done():
@@ -80,9 +87,24 @@ class Appends:
 
     def refuse(self, batch: Batch, error: Unavailable) -> None:
         """The journal did not take these items, or nobody knows; the rest of their calls is not tried either."""
+        self._taken = []
         for call, _ in batch:
-            if not call.done.done():
-                call.done.set_exception(error)
+            self._fail(call, error)
+
+    def refuse_all(self, error: Unavailable) -> None:
+        """Nothing is taken now: tell everybody, also those whose items are on their way."""
+        for call in [*(call for call, _ in self._taken), *self._calls]:
+            self._fail(call, error)
+
+    def _fail(self, call: _Append, error: Unavailable) -> None:
+        self._drop(call)
+        if not call.done.done():
+            call.done.set_exception(error)
+
+    def _drop(self, call: _Append) -> None:
+        """Send no more of a call: that would be news to nobody but a caller that was told 503."""
+        self._waiting_bytes -= sum(map(_size, call.waiting))
+        call.waiting.clear()
 
 
 def _size(item: Item | Tick) -> int:

@@ -21,6 +21,10 @@ class AnotherStream(Exception):
     """The stream is not the one that was read before, or too much of it is gone to tell."""
 
 
+class NotThereYet(Exception):
+    """The last message that was read did not come, but what comes does not speak against the stream: try once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message of a stream.
@@ -69,6 +73,10 @@ class Epochs:
             return self.in_force is None
         return read_id is not None and self._ids.get(stamp.seen) == read_id
 
+    def has_read(self, message: Message) -> bool:
+        """Whether this very message was read before, as far as is remembered."""
+        return message.batch_id is not None and self._ids.get(message.offset) == message.batch_id
+
     def stamp(self) -> Stamp:
         """What a record written now carries. A proposal is made once: it may have been in force in another stream."""
         if self.in_force is None or self._seen < 0:
@@ -100,6 +108,7 @@ class Place:
         self._offset = after.offset - 1 if after.epoch else None  # Of the last message; None before the first.
         self._batch_id: str | None = None  # Of that message; None where it cannot come again.
         self._is_verified = True  # False on a new connection, until the last message has come again as it was.
+        self._is_doubted = False  # The last message does not come again: the end of the stream will tell.
         self._is_after_gap = False  # The next record follows a gap.
         self._is_from_now = False  # Nothing that is remembered can be read.
         self._deaths = 0  # Connections lost over a frame that cannot be decoded, since the last message.
@@ -112,12 +121,23 @@ class Place:
         """Whether messages must come one at a time, to show which it is that connections die of."""
         return self._deaths > 0
 
-    def start(self) -> int | Literal["next"] | None:
+    @property
+    def is_verified(self) -> bool:
+        """Whether this connection has shown that the stream is the one that was read before."""
+        return self._is_verified
+
+    def start(self) -> int | Literal["next", "last"] | None:
         """Where a new connection consumes: at the last message, to see it again. None: as far back as is remembered."""
         self._is_verified = self._offset is None
         if self._offset is None:
             return "next" if self._is_from_now else None
+        if self._is_doubted:
+            return "last"
         return self._offset if self._batch_id is not None else self._offset + 1
+
+    def note_silence(self) -> None:
+        """Take in that a connection brought nothing: an offset beyond the end of another stream stays silent."""
+        self._is_doubted = self._batch_id is not None and not self._is_verified
 
     def note_loss(self, *, is_undecodable: bool) -> bool:
         """Count a lost connection. True when it was the second that died of the next message, which is left out now.
@@ -152,8 +172,14 @@ class Place:
         """Judge the first message of a connection: the last that was read, or the next where that one has no id."""
         is_beyond = message.offset > last_offset
         if is_beyond if self._batch_id is None else (message.offset, message.batch_id) == (last_offset, self._batch_id):
-            self._is_verified = True
+            self._is_verified, self._is_doubted = True, False
             return
+        if self._is_doubted:
+            if not is_beyond and self.epochs.has_read(message):
+                return  # The end of the stream begins before the last one that was read.
+            if is_beyond:
+                self._is_doubted = False
+                raise NotThereYet(f"the stream goes on at offset {message.offset}, and was read up to {last_offset}")
         # What is beyond may well be the same stream, without what retention took, and its epoch too.
         self._begin_anew(is_distrusted=not is_beyond)
         raise AnotherStream(f"the last message that was read does not come again, but offset {message.offset}")
@@ -161,6 +187,7 @@ class Place:
     def _begin_anew(self, *, is_distrusted: bool) -> None:
         self.epochs.forget(is_distrusted=is_distrusted)
         self._offset = self._batch_id = None
+        self._is_doubted = False
         self._is_after_gap = True
         self._held.clear()
 

@@ -22,15 +22,18 @@ from notifier.core.envelope import Position
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Item, Journal, Record
 from notifier.journal.appends import Appends, Batch
-from notifier.journal.epochs import AnotherStream, Message, Place
+from notifier.journal.epochs import AnotherStream, Message, NotThereYet, Place
 from notifier.journal.record import BrokenRecord, Tick, decode, encode
-from notifier.journal.stream import StreamReader
+from notifier.journal.stream import Silence, StreamReader
 
 log: Final = logging.getLogger(__name__)
 PREFETCH: Final = 100  # Of records up to 1 MiB.
 CAREFUL_PREFETCH: Final = 1  # One at a time shows which message it is that a connection dies of.
+VERIFY_SECONDS: Final = 3.0  # The last message is there, if it is anywhere, and comes at once.
 ALARM_POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 1.0  # An append waits for a lost connection that long; after that it is refused at once.
+SETUP_SECONDS: Final = 10.0  # The most that all before the first record may take on a connection that is open.
+BLOCKED: Final = Unavailable("journal_blocked", "the broker takes no messages now: an alarm over memory or disk")
 
 
 class RabbitJournal:
@@ -71,7 +74,9 @@ class RabbitJournal:
         self._appends = Appends()
         self._place = Place(self.start)  # Of the newest follower: what it has read is what records tell.
         self._tick_now = asyncio.Event()
-        self._unwritable_since: float | None = time.monotonic()  # None while records can be published.
+        self._publishing: Connection | None = None  # What is published over, while it is open.
+        self._is_open = False  # Whether its channel takes records; `_changed_at` is when that was last another.
+        self._changed_at = time.monotonic()
         self.is_blocked = False  # By an alarm of the broker.
         self.is_following = False
         self._read_at = time.monotonic()  # Monotonic seconds at which the last message came.
@@ -85,8 +90,8 @@ class RabbitJournal:
 
     async def append(self, items: Sequence[Item]) -> None:
         """Return when the stream has the items. Raises Unavailable when it does not take them, or nobody knows."""
-        since = self._unwritable_since
-        if since is not None and time.monotonic() - since > PATIENCE_SECONDS:
+        is_outage = not self._is_open and time.monotonic() - self._changed_at > PATIENCE_SECONDS
+        if is_outage or self.is_blocked:
             raise self._unavailable()
         await self._appends.append(items)
 
@@ -96,14 +101,12 @@ class RabbitJournal:
             raise self._unavailable()
 
     def _unavailable(self) -> Unavailable:
-        if self.is_blocked:
-            return Unavailable("journal_blocked", "the broker takes no messages now: an alarm over memory or disk")
-        return Unavailable("journal_unavailable", "the broker cannot be reached")
+        return BLOCKED if self.is_blocked else Unavailable("journal_unavailable", "the broker cannot be reached")
 
     @property
     def is_writable(self) -> bool:
         """Whether records can be published, as far as is known."""
-        return self._unwritable_since is None
+        return self._is_open and not self.is_blocked
 
     @property
     def silent_seconds(self) -> float:
@@ -112,58 +115,60 @@ class RabbitJournal:
 
     def is_deaf(self) -> bool:
         """Tell whether nothing is heard though the broker can be reached: it must be asked again, and is."""
-        return self.is_writable and self.silent_seconds > self._silence_seconds * 1.5
+        heard_or_lost_at = max(self._read_at, self._changed_at)
+        return self.is_writable and time.monotonic() - heard_or_lost_at > self._silence_seconds * 1.5
 
     async def run(self) -> None:
         """Publish what is appended, and tick. Never returns."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_publishing())
+            tasks.create_task(self._keep_looking_for_alarms())
             tasks.create_task(self._keep_ticking())
 
     async def _keep_publishing(self) -> None:
         backoff = Backoff()
         while True:
             try:
-                async with self._broker.connect("publish") as connection:
-                    await self._prepare(connection)
-                    await connection.run(self._publish(connection, backoff))
+                async with self._broker.connect("publish") as self._publishing:
+                    await self._publishing.run(self._publish(self._publishing, backoff))
             except BrokerError as error:
                 self._note_loss("publish", error)
             finally:
-                self._note_writable(False)
-                self.is_blocked = False
+                self._publishing = None
+                self._note_open(False)
             await backoff.pause()
 
     async def _publish(self, connection: Connection, backoff: Backoff) -> None:
-        channel = await connection.open_channel()
         while True:
-            exchange = await channel.get_exchange(self._exchange, ensure=False)
-            backoff.reset()
-            self._note_writable(True)
-            await self._publish_until_refused(connection, exchange)
+            async with asyncio.timeout(SETUP_SECONDS):
+                await self._prepare(connection)
+                channel = await connection.open_channel()
+            self._note_open(True)
+            await self._publish_until_refused(connection, channel, backoff)
+            self._note_open(False)
             # The channel is closed before anything else is written: a broker that answers that has read the record
-            # before it, so that at most one comes after its 503.
-            self._note_writable(False)
+            # before it, so that at most one comes after its 503. One that is blocked reads nothing at all.
+            await connection.unblocked()
             await _close(channel)
-            channel = await connection.open_channel()
+            await backoff.pause()
 
-    async def _publish_until_refused(self, connection: Connection, exchange: AbstractExchange) -> None:
+    async def _publish_until_refused(self, connection: Connection, channel: AbstractChannel, backoff: Backoff) -> None:
+        exchange = await channel.get_exchange(self._exchange, ensure=False)
         while True:
             batch = await self._appends.take()
-            if await connection.is_blocked():
-                await self._sit_out_alarm(connection, batch)
-            elif not await self._publish_record(exchange, batch):
-                return
-
-    async def _sit_out_alarm(self, connection: Connection, batch: Batch) -> None:
-        """Write nothing to a broker that does not read: all of it would be appended when the alarm is over."""
-        self._note_writable(False)
-        self.is_blocked = True
-        self._appends.refuse(batch, self._unavailable())
-        while await connection.is_blocked():  # noqa: ASYNC110 - aiormq has an event, but not one to wait on and be told
-            await asyncio.sleep(ALARM_POLL_SECONDS)
-        self.is_blocked = False
-        self._note_writable(True)
+            try:
+                if await connection.is_blocked():
+                    self._appends.refuse(batch, BLOCKED)
+                    await connection.unblocked()
+                elif await self._publish_record(exchange, batch):
+                    backoff.reset()
+                else:
+                    return
+            except BaseException:
+                self._appends.refuse(
+                    batch, Unavailable("journal_unavailable", "the broker was lost before it confirmed")
+                )
+                raise
 
     async def _publish_record(self, exchange: AbstractExchange, batch: Batch) -> bool:
         epochs = self._place.epochs
@@ -180,11 +185,16 @@ class RabbitJournal:
             log.warning("record refused", extra={"items": len(batch), "reason": str(reason)})
             self._appends.refuse(batch, Unavailable("journal_unavailable", "the broker did not confirm"))
             return False
-        except BaseException:
-            self._appends.refuse(batch, Unavailable("journal_unavailable", "the broker was lost before it confirmed"))
-            raise
         self._appends.confirm(batch)
         return True
+
+    async def _keep_looking_for_alarms(self) -> None:
+        """Refuse all while the broker does not read: what was written now would be appended when the alarm is over."""
+        while True:
+            self.is_blocked = self._publishing is not None and await self._publishing.is_blocked()
+            if self.is_blocked:
+                self._appends.refuse_all(BLOCKED)
+            await asyncio.sleep(ALARM_POLL_SECONDS)
 
     async def _keep_ticking(self) -> None:
         while True:
@@ -200,11 +210,9 @@ class RabbitJournal:
             except (TimeoutError, Unavailable):
                 pass  # A broker that cannot be reached hears no tick; what follows from it is decided elsewhere.
 
-    def _note_writable(self, is_writable: bool) -> None:
-        if is_writable:
-            self._unwritable_since = None
-        elif self._unwritable_since is None:
-            self._unwritable_since = time.monotonic()
+    def _note_open(self, is_open: bool) -> None:
+        if is_open != self._is_open:
+            self._is_open, self._changed_at = is_open, time.monotonic()
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -215,16 +223,20 @@ class RabbitJournal:
         while True:
             try:
                 async with self._broker.connect("follow") as connection:
-                    await self._prepare(connection)
                     async with aclosing(self._read(connection, place)) as records:
                         async for record in records:
                             backoff.reset()
                             yield record
             except BrokerError as error:
                 self._note_loss("follow", error)
+                if isinstance(error, Silence):
+                    place.note_silence()
+                    self._tick_now.set()
                 if place.note_loss(is_undecodable=error.is_undecodable):
                     self.skipped_messages += 1
                     log.error("message skipped", extra={"stream": self._stream, "reason": str(error)})
+            except NotThereYet as error:
+                log.warning("stream read once more", extra={"stream": self._stream, "reason": str(error)})
             except AnotherStream as error:
                 log.error("stream is another one", extra={"stream": self._stream, "reason": str(error)})
                 self._tick_now.set()  # A record in it, so that it is known soon which epoch it has.
@@ -239,13 +251,16 @@ class RabbitJournal:
             self._stream,
             f"{self._read_back_seconds:.0f}s" if start is None else start,
             prefetch=CAREFUL_PREFETCH if place.is_careful else PREFETCH,
-            silence_seconds=self._silence_seconds,
         )
-        self.is_following = True
-        async with aclosing(reader.messages()) as messages:
+        self.is_following = place.is_verified
+        async with aclosing(
+            reader.messages(lambda: VERIFY_SECONDS if not place.is_verified else self._silence_seconds)
+        ) as messages:
             async for message in messages:
                 self._read_at = time.monotonic()
-                if place.is_news(message):
+                is_news = place.is_news(message)
+                self.is_following = place.is_verified
+                if is_news:
                     for record in self._records(message, place):
                         yield record
 

@@ -1,7 +1,7 @@
 """Reading a RabbitMQ stream over one connection: its messages in order, until the connection is lost or silent."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -13,32 +13,36 @@ from notifier.journal.epochs import Message
 OFFSET: Final = "x-stream-offset"
 
 
+class Silence(BrokerError):
+    """Nothing came for so long that the broker is taken for hung, or the place for wrong."""
+
+
 class StreamReader:
-    """What a consumer of a stream gets.
+    """What a consumer of a stream gets."""
 
-    Args:
-        silence_seconds: without a message for so long the broker is taken for hung, which has happened to streams
-            (rabbitmq/rabbitmq-server#4133, #12785): whoever reads gets a BrokerError.
-    """
-
-    def __init__(self, consumer: Consumer, *, prefetch: int, silence_seconds: float) -> None:
+    def __init__(self, consumer: Consumer, *, prefetch: int) -> None:
         self._consumer = consumer
         self._prefetch = prefetch
-        self._silence_seconds = silence_seconds
 
     @classmethod
-    async def open(
-        cls, connection: Connection, stream: str, start: int | str, *, prefetch: int, silence_seconds: float
-    ) -> "StreamReader":
-        """Begin at an offset, which the broker clamps in silence to what there is, or at an age such as `3600s`."""
-        consumer = await Consumer.open(connection, stream, prefetch=prefetch, arguments={OFFSET: start})
-        return cls(consumer, prefetch=prefetch, silence_seconds=silence_seconds)
+    async def open(cls, connection: Connection, stream: str, start: int | str, *, prefetch: int) -> "StreamReader":
+        """Begin at an offset, at `next` or `last`, or at an age such as `3600s`.
 
-    async def messages(self) -> AsyncGenerator[Message, None]:
-        """The messages, for as long as they come."""
+        An offset before the first message is clamped to it, in silence; beyond the last one, nothing comes until the
+        stream has grown that far (RabbitMQ 3.10).
+        """
+        consumer = await Consumer.open(connection, stream, prefetch=prefetch, arguments={OFFSET: start})
+        return cls(consumer, prefetch=prefetch)
+
+    async def messages(self, silence_seconds: Callable[[], float]) -> AsyncGenerator[Message, None]:
+        """The messages, for as long as they come.
+
+        Without one for so long the broker is taken for hung, which has happened to streams
+        (rabbitmq/rabbitmq-server#4133, #12785): raises Silence.
+        """
         unacknowledged = 0
         while True:
-            arrived = await self._next()
+            arrived = await self._next(silence_seconds())
             yield Message(_offset(arrived), arrived.message_id, arrived.correlation_id, arrived.body)
             unacknowledged += 1
             # Acknowledging removes nothing from a stream: it asks for more.
@@ -46,12 +50,12 @@ class StreamReader:
                 await arrived.ack(multiple=True)
                 unacknowledged = 0
 
-    async def _next(self) -> AbstractIncomingMessage:
+    async def _next(self, silence_seconds: float) -> AbstractIncomingMessage:
         try:
-            async with asyncio.timeout(self._silence_seconds):
+            async with asyncio.timeout(silence_seconds):
                 return await self._consumer.get()
         except TimeoutError:
-            raise BrokerError(f"nothing came for {self._silence_seconds:g} seconds") from None
+            raise Silence(f"nothing came for {silence_seconds:g} seconds") from None
 
 
 def _offset(message: AbstractIncomingMessage) -> int:
