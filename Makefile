@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench openapi readme lock clean
+.PHONY: help demo test test-faults check bench openapi readme lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,13 +13,18 @@ PYTHON ?=
 INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.server ## Start a server with a demo page; needs Python and nothing else
 	@exec $(BIN)/notifier demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
-	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) $(BIN)/python -m pytest $(ARGS)
+	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
+	  $(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(VENV)/.dev ## Run the fault tests at full size, about an hour
+	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
+	  $(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types and import walls
 	$(BIN)/ruff format --check
@@ -28,7 +33,7 @@ check: $(VENV)/.dev ## Check format, lint, types and import walls
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
 bench: $(VENV)/.dev ## Measure the figures the README claims
-	@$(BIN)/python -m tests.benchmarks $(ARGS)
+	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) $(BIN)/python -m tests.benchmarks $(ARGS)
 
 openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
 	@mkdir -p openapi
