@@ -1,14 +1,21 @@
-"""The journals that keep the contract; one that needs a service joins here with a fixture that starts it."""
+"""The journals that keep the contract, each open and empty."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
+from notifier.broker.connection import Broker
+from notifier.broker.topology import Names, journal_topology, prepare
 from notifier.core.envelope import Position
-from notifier.core.ports import Journal
+from notifier.core.ports import Journal, Marker
 from notifier.journal.memory import MemoryJournal
+from notifier.journal.rabbitmq import RabbitJournal
+
+HOUR = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +26,31 @@ class OpenJournal:
     start: Position
 
 
-@asynccontextmanager
-async def memory_journal() -> AsyncIterator[OpenJournal]:
-    journal = MemoryJournal()
-    yield OpenJournal(journal, journal.start)
-
-
-@pytest.fixture(params=[memory_journal], ids=["memory"])
+@pytest.fixture(params=["memory", "rabbitmq"])
 async def opened(request: pytest.FixtureRequest) -> AsyncIterator[OpenJournal]:
     """An open journal of each kind."""
-    open_journal: Callable[[], AbstractAsyncContextManager[OpenJournal]] = request.param
-    async with open_journal() as opened:
-        yield opened
+    if request.param == "memory":
+        journal = MemoryJournal()
+        yield OpenJournal(journal, journal.start)
+        return
+    rabbit = rabbit_journal(request.getfixturevalue("amqp_url"), Names(request.getfixturevalue("prefix")))
+    running = asyncio.create_task(rabbit.run())
+    # The first marker says which epoch it is; before it, nothing can have a position.
+    await rabbit.append([Marker("opened")])
+    async with aclosing(rabbit.follow(rabbit.start)) as records:
+        first = await anext(records)
+    yield OpenJournal(rabbit, Position(first.epoch, first.offset, 0))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def rabbit_journal(url: str, names: Names) -> RabbitJournal:
+    """A journal on the broker, whose own ticks do not come between what a test appends."""
+    topology = journal_topology(names, max_age_seconds=HOUR, max_bytes=2**30)
+    return RabbitJournal(
+        Broker(url),
+        exchange=names.journal,
+        stream=names.stream,
+        prepare=partial(prepare, topology=topology, declares=True),
+        tick_seconds=HOUR,
+    )

@@ -195,8 +195,12 @@ async def test_a_follower_that_stops_does_not_disturb_the_others(opened: OpenJou
     assert names(items_of([first, second])) == ["a", "b"]
 
 
-async def test_a_journal_that_takes_appends_says_so(opened: OpenJournal) -> None:
-    assert await opened.journal.check() is None  # type: ignore[func-returns-value]  # it raises when it would not
+async def test_a_journal_that_takes_appends_and_is_followed_says_so(opened: OpenJournal) -> None:
+    async with aclosing(following(opened.journal, opened.start)) as follower, asyncio.timeout(DEADLINE_SECONDS):
+        await opened.journal.append([Marker("read")])
+        await anext(follower)
+
+        assert await opened.journal.check() is None  # type: ignore[func-returns-value]  # it raises when it would not
 
 
 # -- memory only ---------------------------------------------------------------------------------------------------
