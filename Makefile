@@ -22,7 +22,7 @@ test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
 	  $(BIN)/python -m pytest $(ARGS)
 
-test-faults: $(VENV)/.dev ## Run the fault tests at full size, about an hour
+test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour
 	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
 	  $(BIN)/python -m pytest tests/faults $(ARGS)
 

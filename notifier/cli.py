@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import prove, topology
+from notifier.commands import dead_letters, prove, send_amqp, topology
 
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--connect", action="store_true", help="try on RabbitMQ what the service will do there")
 
     topology.add_to(commands)
+    dead_letters.add_to(commands)
     prove.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
@@ -116,6 +117,7 @@ def _add_send_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ttl-seconds", type=int)
     parser.add_argument("--collapse-key")
     parser.add_argument("--idempotency-key")
+    send_amqp.add_options(parser)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -225,6 +227,8 @@ def _send(options: argparse.Namespace) -> int:
     }
     wanted["to"] = {name: value for name, value in wanted["to"].items() if value}
     body = {name: value for name, value in wanted.items() if value is not None}
+    if options.amqp:
+        return send_amqp.send(options, body)
     headers = {"Authorization": f"Bearer {_given_token(options, ['notify:send', 'notify:broadcast'])}"}
     if options.idempotency_key:
         headers["Idempotency-Key"] = options.idempotency_key

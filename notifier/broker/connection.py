@@ -7,7 +7,7 @@ and the transport, to cut it. Recovery is not its business: who uses a connectio
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import aio_pika
@@ -80,16 +80,24 @@ class Connection(aio_pika.Connection):
         self._transports = _Transports()
         self.kwargs["transport_factory"] = self._transports
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is of no use any more, or not yet."""
+        return self.transport is None or self.transport.connection.is_closed
+
     async def is_blocked(self) -> bool:
         """Tell whether the broker has said that it takes no messages now: an alarm over memory or disk."""
-        if self.transport is None:
-            return False
         try:
             async with asyncio.timeout(0):
-                await self.transport.connection.ready()  # Waits only while blocked.
+                await self.unblocked()
         except TimeoutError:
             return True
         return False
+
+    async def unblocked(self) -> None:
+        """Wait until the broker takes messages: at once, but for an alarm."""
+        if self.transport is not None:
+            await self.transport.connection.ready()
 
     async def open_channel(self, *, prefetch: int | None = None) -> AbstractChannel:
         """Open a channel with confirms, on which what cannot be routed is an error; `prefetch` is for consumers."""
@@ -102,10 +110,10 @@ class Connection(aio_pika.Connection):
     async def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Do the work, unless the connection is lost first. Raises BrokerError then."""
         task = asyncio.ensure_future(work)
-        lost = asyncio.ensure_future(self.closed())
+        lost = self._lost()
         try:
             await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            if task.done() and not task.cancelled():
                 return task.result()
             raise self.loss()
         finally:
@@ -113,20 +121,30 @@ class Connection(aio_pika.Connection):
                 each.cancel()
             await asyncio.gather(task, lost, return_exceptions=True)
 
+    def _lost(self) -> asyncio.Future[Any]:
+        if self.transport is not None:
+            return self.transport.connection.closing  # `closed` is told only of an end that we asked for.
+        gone = asyncio.get_running_loop().create_future()
+        gone.set_result(None)
+        return gone
+
     def loss(self, error: BaseException | None = None) -> BrokerError:
         """Say why it is lost; the connection's own reason comes before `error`, which is often only its consequence."""
-        closing = self.transport.connection.closing if self.transport else None
-        if closing is not None and closing.done() and not closing.cancelled() and (cause := closing.exception()):
+        closing = self.transport.connection.closing if self.transport and self.is_lost else None
+        if closing is not None and not closing.cancelled() and (cause := closing.exception()):
             return BrokerError.because(cause)
         return BrokerError.because(error) if error else BrokerError("the connection was closed")
 
     async def end(self) -> None:
         """Close in good manners, within a time; then cut."""
-        with suppress(Exception):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.close()
-        if self._transports.writer is not None:
-            self._transports.writer.transport.abort()
+        closing = asyncio.ensure_future(self.close())
+        try:
+            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        finally:
+            closing.cancel()
+            if self._transports.writer is not None:
+                self._transports.writer.transport.abort()
+            await asyncio.gather(closing, return_exceptions=True)
 
 
 class Broker:
@@ -137,6 +155,8 @@ class Broker:
         name: what the broker shows as the name of each connection, before its role.
         timeout_seconds: the most that opening a connection may take.
     """
+
+    connection_class: type[Connection] = Connection
 
     def __init__(self, url: str, *, name: str = "notifier", timeout_seconds: float = 5.0) -> None:
         self._url = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS)
@@ -149,16 +169,16 @@ class Broker:
     @asynccontextmanager
     async def connect(self, role: str) -> AsyncGenerator[Connection, None]:
         """Open a connection for this role and close it at the end. Raises BrokerError for its failures, and inside."""
-        connection = Connection(self._url, name=f"{self._name}/{role}")
+        connection = self.connection_class(self._url, name=f"{self._name}/{role}")
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._open(connection)
             yield connection
         except (AMQPError, OSError, TimeoutError, ChannelInvalidStateError) as error:
             raise connection.loss(error) from error
-        except RuntimeError as error:
-            if connection.transport is not None and connection.transport.connection.is_closed:
-                raise connection.loss(error) from error  # aiormq says so when it is used after its end.
+        except (Exception, asyncio.CancelledError) as error:
+            if connection.is_lost and _is_thrown_by_aiormq(error):
+                raise connection.loss(error) from error
             raise
         finally:
             await connection.end()
@@ -170,3 +190,15 @@ class Broker:
             # aiormq takes the refusal for a frame out of place, and drops what the broker said in it.
             user, host = self._url.user or "guest", self._url.path[1:].replace("%2F", "/") or "/"
             raise BrokerError(f"the virtual host {host} is not there, or the user {user} may not enter it") from error
+
+
+def _is_thrown_by_aiormq(error: BaseException) -> bool:
+    """Tell what aiormq throws into whoever waits when a connection ends, and whoever uses it afterwards.
+
+    That is an Exception of no kind where the broker just hung up, and where it fell silent a cancellation that nobody
+    has asked for: passed on, it would end the task of whoever uses the connection without a word.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return type(error) is Exception or isinstance(error, RuntimeError)

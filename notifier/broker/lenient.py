@@ -8,11 +8,9 @@ says what was left out.
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Final
 
-from aiormq.exceptions import AMQPError
 from pamqp import constants, decode, frame
 from pamqp.commands import Basic
 from yarl import URL
@@ -27,34 +25,6 @@ _MORE_FLAGS: Final = 1
 _REASON_CHARACTERS: Final = 200
 
 
-class LenientBroker(Broker):
-    """The same broker over connections that read everything."""
-
-    @classmethod
-    def of(cls, broker: Broker) -> "LenientBroker":
-        """As reached by another."""
-        lenient = cls.__new__(cls)
-        lenient.__dict__.update(broker.__dict__)
-        return lenient
-
-    @asynccontextmanager
-    async def connect(self, role: str) -> AsyncGenerator[Connection, None]:
-        """Open a connection for this role and close it at the end. Raises BrokerError for its failures, and inside."""
-        connection = _LenientConnection(self._url, name=f"{self._name}/{role}")
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await connection.connect()
-            yield connection
-        except (AMQPError, OSError, TimeoutError) as error:
-            raise connection.loss(error) from error
-        except Exception as error:
-            if connection.transport is not None and connection.transport.connection.is_closed:
-                raise connection.loss(error) from error  # aiormq says so when it is used after its end.
-            raise
-        finally:
-            await connection.end()
-
-
 class _LenientConnection(Connection):
     def __init__(self, url: URL, *, name: str) -> None:
         super().__init__(url, name=name)
@@ -65,6 +35,19 @@ class _LenientConnection(Connection):
             return RewritingReader(reader), writer
 
         self._transports.create = create  # type: ignore[method-assign]  # One instance, and ours.
+
+
+class LenientBroker(Broker):
+    """The same broker over connections that read everything."""
+
+    connection_class = _LenientConnection
+
+    @classmethod
+    def of(cls, broker: Broker) -> "LenientBroker":
+        """As reached by another."""
+        lenient = cls.__new__(cls)
+        lenient.__dict__.update(broker.__dict__)
+        return lenient
 
 
 class RewritingReader(asyncio.StreamReader):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TOKEN_SECONDS: Final = 30.0
 SHOWN: Final = 5
+MINTED_SENDERS: Final = 4  # Each has limits of its own. Where tokens are given, one caller has to do.
 TokenOf = Callable[[str], str]
 
 
@@ -85,6 +86,7 @@ def _prove(options: argparse.Namespace) -> int:
                 broadcast_share=options.broadcast_share,
                 amqp_url=options.amqp,
                 prefix=options.prefix,
+                senders=1 if options.token or options.token_command else MINTED_SENDERS,
             )
             verdict = runner.run(_run(proof, options.settle_seconds))
     except ValueError as error:

@@ -6,10 +6,11 @@ import logging
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractMessage
 from pamqp.encode import field_table
 
 from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
@@ -21,13 +22,20 @@ from notifier.ingress.requests import Taken
 
 log: Final = logging.getLogger(__name__)
 PUBLISH_SECONDS: Final = 3.0
-OURS: Final = "x-notifier-"
+SLOWEST_BYTES_PER_SECOND: Final = 16 * 1024  # What is too long to be sent in time would be tried for ever.
+_OURS: Final = "x-notifier-"
+_OF_THE_BROKER: Final = frozenset(
+    ["x-delivery-count", "x-death"]
+    + [f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")]
+)
 ERROR_CODE: Final = "x-notifier-error-code"
 ERROR: Final = "x-notifier-error"
+ERROR_AT: Final = "x-notifier-error-at"
 USER_ID: Final = "x-notifier-user-id"
 LEFT_OUT: Final = "x-notifier-headers-left-out"
 ERROR_CHARACTERS: Final = 1_000
 LEFT_OUT_CHARACTERS: Final = 200
+LEFT_OUT_BYTES: Final = 300  # The whole header.
 HEADER_LEVELS: Final = 16
 FRAME_BYTES: Final = 20  # Of a content header, around its properties.
 DIRECT_REPLY: Final = "amq.rabbitmq.reply-to."
@@ -81,11 +89,12 @@ class Letters:
 
     async def _publish(self, message: AbstractIncomingMessage, error: NotifierError) -> None:
         connection, channel = await self._ready()
-        letter = _dead_letter(message, error, room_bytes=_header_bytes(connection))
+        letter = _dead_letter(message, error, room_bytes=header_bytes(connection))
         exchange = await channel.get_exchange(self._dead_letters, ensure=False)
         publishing = asyncio.ensure_future(exchange.publish(letter, message.routing_key or "", mandatory=True))
+        within_seconds = PUBLISH_SECONDS + letter.body_size / SLOWEST_BYTES_PER_SECOND
         try:
-            while not (await asyncio.wait([publishing], timeout=PUBLISH_SECONDS))[0]:
+            while not (await asyncio.wait([publishing], timeout=within_seconds))[0]:
                 if not await connection.is_blocked():
                     raise TimeoutError
                 # It has been sent, and counts when the alarm is over: to send it again would make two of it.
@@ -114,12 +123,15 @@ class Letters:
     async def _answer(self, taken: Sequence[Taken], appended: Appended) -> None:
         outcomes = await _outcomes(taken, appended)
         try:
-            _, channel = await self._ready()
+            connection, _ = await self._ready()
+            # A channel of their own: one that may not answer loses it, and no dead letter with it.
+            channel = await connection.open_channel()
             for each in taken:
                 mine = [next(outcomes) for _ in each.envelopes]
                 if reply_to := _reply_to(each):
                     async with asyncio.timeout(PUBLISH_SECONDS):
                         await channel.default_exchange.publish(_answer_to(each, mine), reply_to, mandatory=False)
+            await channel.close()
         except Exception as failure:  # noqa: BLE001 - as above
             log.warning("answers not sent", extra={"reason": str(BrokerError.because(failure))})
 
@@ -129,9 +141,9 @@ class Letters:
         async with self._opening:
             if self._connection is None or self._channel is None or self._channel.is_closed:
                 await self._close()
-                self._connection = await self._open.enter_async_context(self._broker.connect("letters"))
-                await self._prepare(self._connection)
-                self._channel = await self._connection.open_channel()
+                connection = await self._open.enter_async_context(self._broker.connect("letters"))
+                await self._prepare(connection)
+                self._connection, self._channel = connection, await connection.open_channel()
             return self._connection, self._channel
 
     async def _close(self) -> None:
@@ -143,7 +155,7 @@ def _note_delay(reason: str) -> None:
     log.warning("messages wait for their dead letter", extra={"reason": reason})
 
 
-def _header_bytes(connection: Connection) -> int:
+def header_bytes(connection: Connection) -> int:
     """How long the properties of a message may be: they are not split over frames."""
     assert connection.transport is not None
     return connection.transport.connection.connection_tune.frame_max - FRAME_BYTES
@@ -188,7 +200,7 @@ def _dead_letter(message: AbstractIncomingMessage, error: NotifierError, *, room
     detail = error.detail[:ERROR_CHARACTERS].encode(errors="replace").decode()
     letter = Message(
         message.body,
-        headers={ERROR_CODE: error.code, ERROR: detail},
+        headers={ERROR_CODE: error.code, ERROR: detail, ERROR_AT: datetime.now(UTC)},
         content_type=message.content_type,
         content_encoding=message.content_encoding,
         delivery_mode=DeliveryMode.PERSISTENT,
@@ -200,24 +212,32 @@ def _dead_letter(message: AbstractIncomingMessage, error: NotifierError, *, room
     )
     if message.user_id:
         letter.headers[USER_ID] = message.user_id
-    _add_headers(letter, message, room_bytes - len(letter.properties.marshal()) - len(LEFT_OUT) - LEFT_OUT_CHARACTERS)
+    left_out = copy_headers(message, letter, room_bytes=room_bytes - LEFT_OUT_BYTES)
+    if left_out:
+        letter.headers[LEFT_OUT] = ", ".join(left_out).encode("ascii", "replace").decode()[:LEFT_OUT_CHARACTERS]
     return letter
 
 
-def _add_headers(letter: Message, message: AbstractIncomingMessage, room_bytes: int) -> None:
-    """Copy the headers that can be written, into what is left of the one frame that must hold them all."""
+def copy_headers(source: AbstractMessage, target: Message, *, room_bytes: int) -> list[str]:
+    """Copy the headers that are the sender's own, as far as they can be written into one frame.
+
+    Args:
+        room_bytes: how long all properties of the target may be.
+
+    Returns: the names of those left out.
+    """
+    room_bytes -= len(target.properties.marshal())
     left_out = []
-    for name, value in message.headers.items():
-        if name.startswith(OURS) or name == "x-delivery-count":
+    for name, value in source.headers.items():
+        if name.startswith(_OURS) or name in _OF_THE_BROKER:
             continue
         size_bytes = _written_bytes(name, value)
         if size_bytes is None or size_bytes > room_bytes:
             left_out.append(name)
             continue
-        letter.headers[name] = value
+        target.headers[name] = value
         room_bytes -= size_bytes
-    if left_out:
-        letter.headers[LEFT_OUT] = ", ".join(left_out).encode("ascii", "replace").decode()[:LEFT_OUT_CHARACTERS]
+    return left_out
 
 
 def _written_bytes(name: str, value: Any) -> int | None:  # noqa: ANN401 - whatever a table of AMQP holds

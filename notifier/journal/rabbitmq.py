@@ -143,7 +143,7 @@ class RabbitJournal:
             async with asyncio.timeout(SETUP_SECONDS):
                 await self._prepare(connection)
                 channel = await connection.open_channel()
-            self._note_open(True)
+            self._tick_now.set()  # A channel is open once something was confirmed on it: permissions show only then.
             await self._publish_until_refused(connection, channel, backoff)
             self._note_open(False)
             # The channel is closed before anything else is written: a broker that answers that has read the record
@@ -185,6 +185,7 @@ class RabbitJournal:
             log.warning("record refused", extra={"items": len(batch), "reason": str(reason)})
             self._appends.refuse(batch, Unavailable("journal_unavailable", "the broker did not confirm"))
             return False
+        self._note_open(True)
         self._appends.confirm(batch)
         return True
 
@@ -222,11 +223,13 @@ class RabbitJournal:
         backoff = Backoff()
         while True:
             try:
-                async with self._broker.connect("follow") as connection:
-                    async with aclosing(self._read(connection, place)) as records:
-                        async for record in records:
-                            backoff.reset()
-                            yield record
+                async with (
+                    self._broker.connect("follow") as connection,
+                    aclosing(self._read(connection, place)) as records,
+                ):
+                    async for record in records:
+                        backoff.reset()
+                        yield record
             except BrokerError as error:
                 self._note_loss("follow", error)
                 if isinstance(error, Silence):
@@ -246,12 +249,14 @@ class RabbitJournal:
 
     async def _read(self, connection: Connection, place: Place) -> AsyncGenerator[Record, None]:
         start = place.start()
-        reader = await StreamReader.open(
-            connection,
-            self._stream,
-            f"{self._read_back_seconds:.0f}s" if start is None else start,
-            prefetch=CAREFUL_PREFETCH if place.is_careful else PREFETCH,
-        )
+        async with asyncio.timeout(SETUP_SECONDS):
+            await self._prepare(connection)
+            reader = await StreamReader.open(
+                connection,
+                self._stream,
+                f"{self._read_back_seconds:.0f}s" if start is None else start,
+                prefetch=CAREFUL_PREFETCH if place.is_careful else PREFETCH,
+            )
         self.is_following = place.is_verified
         async with aclosing(
             reader.messages(lambda: VERIFY_SECONDS if not place.is_verified else self._silence_seconds)

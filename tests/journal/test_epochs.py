@@ -1,5 +1,6 @@
 """Epochs and places: a stream that takes the place of another one is never taken for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -10,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from notifier.core.envelope import Position
 from notifier.core.ports import Record
-from notifier.journal.epochs import REMEMBERED_RECORDS, AnotherStream, Epochs, Message, Place
+from notifier.journal.epochs import REMEMBERED_RECORDS, AnotherStream, Epochs, Message, NotThereYet, Place
 from notifier.journal.record import Decoded, Stamp, Tick, decode, encode
 
 BEGINNING = Position("", 0, 0)
@@ -233,6 +234,54 @@ def test_a_stream_made_anew_is_noticed_also_behind_a_message_that_was_left_out()
         place.is_news(message(0, batch_id="n0"))
 
 
+def test_a_place_that_hears_nothing_looks_at_the_end_of_the_stream() -> None:
+    """A stream made anew is shorter, and an offset beyond its end stays silent until it has grown that far."""
+    place = settled_place(last=5)
+    place.start()
+    place.note_silence()
+
+    start = place.start()
+    with pytest.raises(AnotherStream):
+        place.is_news(message(1, batch_id="n1"))
+
+    assert (start, place.start()) == ("last", None)
+
+
+def test_the_end_of_the_same_stream_settles_the_doubt() -> None:
+    place = settled_place(last=5)
+    place.start()
+    place.note_silence()
+    place.start()
+
+    news = [place.is_news(message(4)), place.is_news(message(5))]
+    is_verified = place.is_verified
+    (record,) = read(place, message(6))
+
+    assert (news, is_verified) == ([False, False], True)
+    assert (record.offset, record.follows_gap) == (7, False)
+
+
+def test_a_stream_that_has_grown_meanwhile_is_read_from_the_last_message_again() -> None:
+    place = settled_place(last=5)
+    place.start()
+    place.note_silence()
+    place.start()
+
+    with pytest.raises(NotThereYet):
+        place.is_news(message(9))
+
+    assert place.start() == 5
+
+
+def test_a_verified_place_that_hears_nothing_has_no_doubt() -> None:
+    place = settled_place(last=5)
+    place.start()
+    place.is_news(message(5))
+    place.note_silence()
+
+    assert place.start() == 5
+
+
 # -- many replicas over streams that come and go -------------------------------------------------------------------
 
 
@@ -261,10 +310,13 @@ class Replica:
         self.window: list[tuple[int, int]] = []  # Offset and number of the stream.
 
     def connect(self, stream: Stream, *, back: int) -> None:
-        """Consume where the place says; the broker moves that to what there is, in silence."""
+        """Consume where the place says. What is gone is clamped in silence; beyond the end, nothing comes before it."""
         start = self.place.start()
-        at = {None: stream.end - back, "next": stream.end}.get(start, start)
-        self.consumer = stream, min(max(at, stream.first), stream.end)
+        if start is None or start == "last":
+            start = stream.end - back
+        elif start == "next":
+            start = stream.end
+        self.consumer = stream, max(start, stream.first)
 
     def lose(self, *, is_undecodable: bool = False) -> None:
         if self.consumer is not None:
@@ -277,7 +329,7 @@ class Replica:
             return False
         stream, at = self.consumer
         at = max(at, stream.first)
-        if at == stream.end:
+        if at >= stream.end:
             return False
         self.consumer = stream, at + 1
         arrived = stream.messages[at - stream.first]
@@ -287,11 +339,17 @@ class Replica:
         try:
             if self.place.is_news(arrived):
                 self._take(self.place.records(arrived, decode(arrived.body)), stream.number)
-        except AnotherStream:
+        except (AnotherStream, NotThereYet):
             self.lose()
         return True
 
-    def _take(self, records: list[Record], number: int) -> None:
+    def fall_silent(self) -> None:
+        """Nothing came, for a while."""
+        if self.consumer is not None and self.consumer[1] >= self.consumer[0].end:
+            self.place.note_silence()
+            self.lose()
+
+    def _take(self, records: Sequence[Record], number: int) -> None:
         for record in records:
             if record.follows_gap or record.epoch != self.epoch:
                 self.epoch, self.window = record.epoch, []
@@ -349,6 +407,11 @@ class Replicas(RuleBasedStateMachine):
     def lose(self, name: int) -> None:
         if replica := self.replicas.get(name):
             replica.lose()
+
+    @rule(name=REPLICAS)
+    def fall_silent(self, name: int) -> None:
+        if replica := self.replicas.get(name):
+            replica.fall_silent()
 
     @rule(name=REPLICAS, most=st.integers(1, 8))
     def read(self, name: int, most: int) -> None:
@@ -414,10 +477,22 @@ class Replicas(RuleBasedStateMachine):
         for replica in self.replicas.values():
             if replica.consumer is not None and replica.consumer[0] is not self.stream:
                 replica.lose()
-            while replica.consumer is None or self._read(replica):
-                if replica.consumer is None:
-                    replica.connect(self.stream, back=20)
+            self._settle(replica)
         self.no_position_is_resumed_over_a_hole()
+
+    def _settle(self, replica: Replica) -> None:
+        """Read to the end of a stream that moves: a place in doubt writes a tick of its own, and looks again."""
+        while True:
+            if replica.consumer is None:
+                replica.connect(self.stream, back=20)
+            if self._read(replica) or replica.consumer is None:
+                continue
+            if replica.place.is_verified:
+                return
+            replica.fall_silent()
+            self._confirm(replica)
+            replica.write()
+            self._confirm(replica)
 
 
 Replicas.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -80,7 +80,7 @@ class HttpDoor:
         tokens: of the callers.
     """
 
-    def __init__(self, urls: Sequence[str], tokens: Tokens, *, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, urls: Sequence[str], tokens: Tokens, *, tls: ssl.SSLContext) -> None:
         self._urls = urls
         self._tokens = tokens
         self._tls = tls

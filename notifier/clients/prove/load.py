@@ -79,6 +79,9 @@ class Load:
         """Whether all was sent and has its outcome."""
         return not self.left and self.settled == self.begun
 
+    def __str__(self) -> str:
+        return f"{self.settled} of {self.begun} sends that were begun have an outcome, {self.left} are to come"
+
     async def run(self, doors: Mapping[str, Door], *, users: Sequence[str], topics: Sequence[str]) -> None:
         """Begin the sends at their rate. Each gets a task, in which it is tried until it has an outcome."""
         self._open_lanes(doors, users, topics)

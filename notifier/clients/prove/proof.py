@@ -16,12 +16,11 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
 from types import TracebackType
 from typing import Final, Self
 
 from notifier.clients.prove.answers import Door
-from notifier.clients.prove.frames import read_frame
+from notifier.clients.prove.attendance import Attendance
 from notifier.clients.prove.http_door import HttpDoor
 from notifier.clients.prove.ledger import Ledger
 from notifier.clients.prove.load import Load, Mix
@@ -30,12 +29,10 @@ from notifier.clients.prove.recipients import Absence, Recipient
 from notifier.clients.prove.tokens import Tokens
 from notifier.clients.prove.verdict import Latency, Verdict, is_outstanding, judge
 
-OPENING: Final = 50  # Handshakes under way at a time.
 FIRST_SECONDS: Final = 10.0
 OPEN_SECONDS: Final = 60.0
 SESSIONS_PER_TOPIC: Final = 20
 LOOK_SECONDS: Final = 0.1
-WATCH_SECONDS: Final = 1.0
 
 
 class ProofFailed(Exception):
@@ -45,8 +42,8 @@ class ProofFailed(Exception):
 class Proof:
     """Opens the sessions on entry and begins to send once all are live; ends all of it on exit.
 
-    Attributes for a look: `ledger`, all that happened; `load`, how far the sending is. For those who cut wires:
-    `receivers`, in the order of `recipients`, each with `cut()` and `trouble`.
+    Attributes for a look: `ledger`, all that happened; `load`, how far the sending is. Who cuts wires finds `cut()` at
+    each of the `receivers`.
 
     Args:
         urls: of the replicas, `http://` or `https://`. Sessions begin spread over them, and go to the next after a
@@ -90,33 +87,42 @@ class Proof:
     ) -> None:
         self.run = secrets.token_hex(4)
         self.ledger = Ledger()
-        self.receivers: list[Receiver] = []
+        self._changed = asyncio.Event()  # Set when anything happened that somebody may wait for.
         self.urls = [url.rstrip("/") for url in urls]
         self._send_urls = self.urls if send_urls is None else [url.rstrip("/") for url in send_urls]
-        self._session_tokens = Tokens(session_token)
+        self._tls = ssl.create_default_context()
         self._sender_tokens = Tokens(sender_token)
-        self._sessions = sessions
-        self._users = users or sessions
-        self._topics = self._made_up_topics() if topics is None and topic_share else list(topics or ())
+        if topics is None:
+            count = max(1, sessions // SESSIONS_PER_TOPIC) if topic_share else 0
+            topics = [f"prove.{self.run}.{number}" for number in range(count)]
+        self._topics = list(topics)
+        self.attendance = Attendance(
+            self.ledger,
+            run=self.run,
+            sessions=sessions,
+            urls=self.urls,
+            users=[f"prove-{self.run}-{number}" for number in range(users or sessions)],
+            topics=self._topics,
+            tokens=Tokens(session_token),
+            tls=self._tls,
+            changed=self._note_change,
+        )
         self._amqp_url = amqp_url
         self._prefix = prefix
         amqp_share = amqp_share if amqp_url else 0.0
-        doors = {name: share for name, share in (("http", 1 - amqp_share), ("amqp", amqp_share)) if share > 0}
-        self._doors: dict[str, Door] = {}
+        self._shares = {name: share for name, share in (("http", 1 - amqp_share), ("amqp", amqp_share)) if share > 0}
         self.load = Load(
             self.ledger,
             run=self.run,
             rate=rate,
             count=round(rate * seconds),
-            mix=Mix(topic_share if self._topics else 0.0, broadcast_share, doors),
+            mix=Mix(topic_share if self._topics else 0.0, broadcast_share, self._shares),
             senders=senders,
             retry_seconds=retry_seconds,
             max_in_flight=max_in_flight,
             changed=self._note_change,
             seed=seed,
         )
-        self._mix_doors = doors
-        self._changed = asyncio.Event()  # Set when anything happened that somebody may wait for.
         self._opened = asyncio.Event()  # Set once all sessions are live: the load may begin.
         self._life: asyncio.Task[None] | None = None  # Runs all of it, from entry to exit.
 
@@ -138,14 +144,14 @@ class Proof:
         began = time.monotonic()
         while True:
             left = began + within_seconds - time.monotonic()
-            await self._until(lambda: self.live == self._sessions, left, "all sessions to be live")
-            if await self._all_answer(began + within_seconds - time.monotonic()):
+            await self._until(lambda: self.attendance.is_complete, left, "all sessions to be live")
+            if await self.attendance.all_answer(within_seconds=began + within_seconds - time.monotonic()):
                 return time.monotonic() - began
             await asyncio.sleep(LOOK_SECONDS)
 
     async def all_degraded(self, *, within_seconds: float = 15.0) -> None:
         """Wait until every session was told `degraded`. Raises ProofFailed."""
-        await self._until(lambda: self.degraded == self._sessions, within_seconds, "all sessions to be degraded")
+        await self._until(lambda: self.degraded == len(self.receivers), within_seconds, "all sessions to be degraded")
 
     async def all_restored(self, *, within_seconds: float = 15.0) -> None:
         """Wait until no session is told `degraded` any more. Raises ProofFailed."""
@@ -161,7 +167,7 @@ class Proof:
         deadline = time.monotonic() + within_seconds
         while is_outstanding(self.ledger) and time.monotonic() < deadline:  # noqa: ASYNC110 - it costs too much to look often
             await asyncio.sleep(LOOK_SECONDS)
-        await self._all_answer(max(1.0, deadline - time.monotonic()))
+        await self.attendance.all_answer(within_seconds=max(1.0, deadline - time.monotonic()))
 
     def verdict(self) -> Verdict:
         """Judge what happened up to now."""
@@ -175,14 +181,19 @@ class Proof:
         return self.ledger.recipients
 
     @property
+    def receivers(self) -> list[Receiver]:
+        """Who receives for each of the recipients, in the same order."""
+        return self.attendance.receivers
+
+    @property
     def live(self) -> int:
         """Sessions that are past their welcome, as far as their clients have noticed."""
-        return sum(receiver.is_live for receiver in self.receivers)
+        return self.attendance.live
 
     @property
     def degraded(self) -> int:
         """Sessions that were told `degraded` and not yet `restored`."""
-        return sum(receiver.is_degraded for receiver in self.receivers)
+        return self.attendance.degraded
 
     @property
     def absences(self) -> list[Absence]:
@@ -232,12 +243,13 @@ class Proof:
 
     async def __aenter__(self) -> Self:
         """Open all sessions and begin to send. Raises ProofFailed when a session does not open in a minute."""
-        _allow_files(2 * self._sessions)
+        _allow_files(2 * len(self.receivers))
         self._life = asyncio.create_task(self._run())
         self._life.add_done_callback(lambda _: self._note_change())
         try:
             await self._until(lambda: self.live > 0, FIRST_SECONDS, "the first session")
             await self.all_live(within_seconds=OPEN_SECONDS)
+            self._check()
             self._check_tenants()
         except BaseException:
             await self._end(self._life)
@@ -255,58 +267,31 @@ class Proof:
 
     async def _run(self) -> None:
         """Receive and send, until cancelled."""
-        tls = ssl.create_default_context() if any(url.startswith("https") for url in self.urls) else None
-        read = lru_cache(maxsize=1024)(partial(read_frame, run=self.run))
-        opening = asyncio.Semaphore(OPENING)
+        doors: dict[str, Door] = {}
         try:
             async with asyncio.TaskGroup() as tasks:
-                for number in range(self._sessions):
-                    receiver = Receiver(
-                        self.ledger.recipient(),
-                        self.ledger,
-                        urls=self.urls,
-                        user=f"prove-{self.run}-{number % self._users}",
-                        topics=[self._topics[number % len(self._topics)]] if self._topics else [],
-                        tokens=self._session_tokens,
-                        read=read,
-                        opening=opening,
-                        tls=tls,
-                        changed=self._note_change,
-                    )
-                    self.receivers.append(receiver)
-                    tasks.create_task(receiver.run())
-                self._note_change()
-                tasks.create_task(self._watch())
+                tasks.create_task(self.attendance.run())
                 await self._opened.wait()
-                self._open_doors(tls)
+                doors = {name: self._door(name) for name in self._shares}
                 users = sorted({recipient.user for recipient in self.recipients})
-                await self.load.run(self._doors, users=users, topics=self._topics)
+                await self.load.run(doors, users=users, topics=self._topics)
         finally:
-            for door in self._doors.values():
+            for door in doors.values():
                 await door.close()
+
+    def _door(self, name: str) -> Door:
+        if name == "http":
+            return HttpDoor(self._send_urls, self._sender_tokens, tls=self._tls)
+        from notifier.clients.prove.queue_door import QueueDoor  # noqa: PLC0415 - aio-pika only where there is AMQP
+
+        assert self._amqp_url is not None
+        return QueueDoor(self._amqp_url, prefix=self._prefix, tenant=self.recipients[0].tenant)
 
     async def _end(self, life: asyncio.Task[None]) -> None:
         life.cancel()
         await asyncio.wait([life])
-
-    def _open_doors(self, tls: ssl.SSLContext | None) -> None:
-        if "http" in self._mix_doors:
-            self._doors["http"] = HttpDoor(self._send_urls, self._sender_tokens, tls=tls)
-        if "amqp" in self._mix_doors:
-            from notifier.clients.prove.queue_door import QueueDoor  # noqa: PLC0415 - aio-pika only where there is AMQP
-
-            assert self._amqp_url is not None
-            self._doors["amqp"] = QueueDoor(self._amqp_url, prefix=self._prefix, tenant=self.recipients[0].tenant)
-
-    async def _watch(self) -> None:
-        """Give up connections that are silent."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            for receiver in self.receivers:
-                receiver.cut_if_silent()
-
-    def _made_up_topics(self) -> list[str]:
-        return [f"prove.{self.run}.{number}" for number in range(max(1, self._sessions // SESSIONS_PER_TOPIC))]
+        if not life.cancelled():
+            life.exception()  # Looked at also where another error is raised.
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -321,34 +306,20 @@ class Proof:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise ProofFailed(f"waited in vain for {what}: {self._state()}") from None
+            raise ProofFailed(f"waited in vain for {what}: {self.attendance}, {self.load}") from None
 
     def _check(self) -> None:
         """Do not wait for what cannot come any more."""
         if self._life is not None and self._life.done():
             self._life.result()
             raise ProofFailed("the proof is over")
-        refusals = [receiver.refusal for receiver in self.receivers if receiver.refusal is not None]
-        if refusals and not self._opened.is_set():
+        if not self._opened.is_set() and (refusals := self.attendance.refusals):
             raise ProofFailed(f"{len(refusals)} sessions are refused, the first: {refusals[0]}")
 
     def _check_tenants(self) -> None:
         tenants = {recipient.tenant for recipient in self.recipients}
         if len(tenants) > 1:
             raise ProofFailed(f"the sessions are of several tenants, which never meet: {', '.join(sorted(tenants))}")
-
-    async def _all_answer(self, within_seconds: float) -> bool:
-        """Ask every live session for an answer. False: one of them ended instead, or did not answer in time."""
-        try:
-            async with asyncio.timeout(within_seconds):
-                return all(await asyncio.gather(*(receiver.answers() for receiver in self.receivers)))
-        except TimeoutError:
-            return False
-
-    def _state(self) -> str:
-        away = [receiver for receiver in self.receivers if not receiver.is_live]
-        first = f" (the first away: {away[0].refusal or away[0].trouble})" if away else ""
-        return f"{self.live} of {self._sessions} sessions are live{first}, {self.load.settled} sends have an outcome"
 
 
 def _allow_files(count: int) -> None:

@@ -47,7 +47,7 @@ class Receiver:
         tokens: Tokens,
         read: Callable[[str], Frame],
         opening: asyncio.Semaphore,
-        tls: ssl.SSLContext | None,
+        tls: ssl.SSLContext,
         changed: Callable[[], None],
     ) -> None:
         self.recipient = recipient
@@ -195,7 +195,7 @@ class Receiver:
         self._changed()
 
     def _judge(self, code: int | None, reason: str) -> None:
-        """Stay away when that is what a refusal means. A token that may have expired gets one attempt with a fresh one."""
+        """Stay away when that is what a refusal means. A token that may have expired is renewed once."""
         self.trouble = f"{self.recipient.url}: {reason}"
         if code in TOKEN_EXPIRED and self._refused_token is None:
             self._refused_token = self._token

@@ -1,0 +1,109 @@
+"""T-06, T-07 and T-13: the wire between a replica and the broker, silent in both directions or in one, or cut often."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from tests.faults.cluster import Baseline, Cluster, Place
+from tests.faults.conftest import Report, Scale
+from tests.service.client import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+DETECTION_SECONDS = 35.0  # Of a half-open connection, at a heartbeat of 10 s.
+HEARING_SECONDS = 20.0  # Until a consumer that gets nothing is built anew.
+RECOVERY_SECONDS = 15.0
+
+
+async def test_a_wire_that_falls_silent_is_noticed_and_nothing_is_lost(
+    proxied_cluster: Cluster, scale: Scale, report: Report
+) -> None:
+    """One replica is cut off without a word, another one is heard and hears nothing; sessions stay on both."""
+    cluster, complaints = proxied_cluster, proxied_cluster.complaints()
+    half_open, deafened, healthy = cluster.places
+    assert half_open.proxy is not None
+    assert deafened.proxy is not None
+    baseline = await Baseline.of(cluster)
+    epochs = await cluster.metrics("notifier_journal_epoch_changes_total")
+    load = {"sessions": scale(60, 300), "rate": scale(20.0, 100.0), "seconds": scale(16.0, 75.0), "seed": 6}
+    async with cluster.proof(send_urls=[healthy.url], amqp_share=scale(0.0, 0.2), **load) as proof:
+        await proof.sent(20)
+        silent_at = time.monotonic()
+        half_open.proxy.freeze()
+        deafened.proxy.swallow("to_client")
+        detected_after, heard_after = await asyncio.gather(_lost(half_open), _heard_again(deafened))
+        await asyncio.sleep(max(0.0, silent_at + scale(0.0, 60.0) - time.monotonic()))  # The length of the fault.
+        half_open.proxy.restore()
+        await proof.all_restored(within_seconds=RECOVERY_SECONDS)
+        await proof.settle()
+        verdict = proof.verdict()
+    report(verdict, detected_after=round(detected_after, 1), heard_after=round(heard_after, 1))
+
+    assert verdict.is_clean, verdict
+    assert verdict.unknown == 0
+    assert proof.closed_codes == Counter()
+    assert detected_after < DETECTION_SECONDS
+    assert heard_after < HEARING_SECONDS
+    assert await cluster.metrics("notifier_journal_epoch_changes_total") == epochs
+    await baseline.restored(within_seconds=RECOVERY_SECONDS)
+    assert cluster.complaints() == complaints
+
+
+async def test_connections_that_are_reset_over_and_over_lose_nothing_and_leave_nothing(
+    proxied_cluster: Cluster, scale: Scale, report: Report
+) -> None:
+    cluster, complaints = proxied_cluster, proxied_cluster.complaints()
+    resets, every_seconds = scale(5, 30), scale(1.0, 2.0)
+    baseline = await Baseline.of(cluster)
+    lost_before = await cluster.metrics("notifier_journal_connections_lost_total")
+    load = {"sessions": scale(60, 300), "rate": scale(60.0, 300.0), "seconds": resets * every_seconds, "seed": 7}
+    async with cluster.proof(amqp_share=0.2, **load) as proof:
+        await proof.sent(20)
+        for _ in range(resets):
+            for place in cluster.places:
+                assert place.proxy is not None
+                place.proxy.reset_connections()
+            await asyncio.sleep(every_seconds)  # The pace of the fault.
+        await proof.settle()
+        verdict = proof.verdict()
+    lost = await cluster.metrics("notifier_journal_connections_lost_total")
+    losses = [after - before for before, after in zip(lost_before, lost, strict=True)]
+    report(verdict, losses=losses)
+
+    assert verdict.is_clean, verdict
+    assert verdict.unknown == 0
+    assert proof.closed_codes == Counter()
+    # One that publishes and one that follows: each loss is followed by one attempt, which the next reset may hit.
+    assert all(resets <= count <= 2 * resets + 2 for count in losses), losses
+    await baseline.restored(within_seconds=RECOVERY_SECONDS)
+    assert cluster.complaints() == complaints
+
+
+async def _lost(place: Place) -> float:
+    """Wait until the replica knows that it neither reads nor writes. Returns the seconds."""
+    began = time.monotonic()
+
+    async def is_lost() -> bool:
+        return not (
+            await place.metrics("notifier_journal_following") or await place.metrics("notifier_journal_writable")
+        )
+
+    await eventually(is_lost, DETECTION_SECONDS + 5)
+    return time.monotonic() - began
+
+
+async def _heard_again(place: Place) -> float:
+    """Wait until the replica has heard nothing for a while, and then hears again. Returns the seconds of all that."""
+    began = time.monotonic()
+
+    async def is_silent() -> bool:
+        return await place.metrics("notifier_journal_silent_seconds") > 5
+
+    async def is_hearing() -> bool:
+        return await place.metrics("notifier_journal_silent_seconds") < 5
+
+    await eventually(is_silent, 10)
+    await eventually(is_hearing, HEARING_SECONDS + 10)
+    return time.monotonic() - began
