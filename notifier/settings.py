@@ -148,7 +148,7 @@ class Queue(_Group):
     )
     require_message_id: bool = Field(True, description="Refuse a message without one: its redelivery would repeat it.")
     ordered: bool = Field(True, description="One replica takes requests at a time, which keeps a publisher's order.")
-    prefetch: int = Field(200, gt=0, le=2_000, description="Messages taken and not yet acknowledged, at most.")
+    prefetch: int = Field(50, gt=0, le=2_000, description="Messages taken and not yet acknowledged, at most.")
 
 
 class Broker(_Group):
