@@ -1,6 +1,6 @@
 """notifier: one POST, or one queued message, reaches every session of the users it is meant for.
 
-Two walks lead through the whole service. Each step names its file.
+Three walks lead through the whole service. Each step names its file.
 
 A POST to a screen:
 
@@ -9,12 +9,22 @@ A POST to a screen:
     ingress/schemas.py          what: read strictly, held against the rules, put into the words of the core
     core/pipeline.py            send_notification: sealed once (core/notification.py), appended to the journal
     journal/memory.py           the journal has it: 202. A keyed request waits until it is read back
+    journal/rabbitmq.py         the same in a stream that every replica reads: items gathered into a record (appends.py,
+                                record.py), published, followed (stream.py), and known to be the same stream (epochs.py)
     core/pipeline.py            follow_journal: every record comes back here, on every replica, also its own
     core/idempotency.py         a second item with a key that was seen is dropped, everywhere alike
     core/window.py              what can be replayed is held
     core/hub.py                 deliver: from addresses to sessions, one frame for all of them (transports/frames.py)
     core/session.py             offer: the outlet takes it, or the session falls behind
     transports/outlet.py        the bytes leave
+
+A message of the request queue, to an acknowledgement:
+
+    broker/topology.py          what has to be there is declared or checked, on a connection (broker/connection.py)
+    ingress/amqp.py             QueueDoor: takes what is there, in its order
+    ingress/requests.py         who sends (the broker has checked), and what: the rules of the HTTP door
+    core/pipeline.py            append_batch: as above; acknowledged when the journal has it
+    ingress/letters.py          what cannot be sent becomes a dead letter first (commands/dead_letters.py looks at them)
 
 A session, from connect to close:
 
@@ -25,8 +35,10 @@ A session, from connect to close:
     core/replay.py              a client with a position is a cursor into the window until it reaches the tail
     transports/conversation.py  subscribe, unsubscribe, refresh, ping
     core/pulse.py               heartbeats with the position; the end of its token; a client that takes nothing more
+    core/outage.py              degraded, when the journal is away; restored
     core/drain.py               reconnect, a little later, elsewhere
     transports/closing.py       the close code says whether to come back
 
-`app.py` introduces the parts to each other, `server.py` runs them, `cli.py` is the command.
+`app.py` introduces the parts to each other (`trust.py` and `engine.py` make keys and brokers ready), `server.py` runs
+them, `cli.py` and `commands/` are the command.
 """
