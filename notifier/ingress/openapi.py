@@ -23,7 +23,7 @@ SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
     429: ("rate_limited",),
     431: ("headers_too_large",),
     500: ("internal_error",),
-    503: ("journal_unavailable", "journal_full"),
+    503: ("journal_unavailable", "journal_blocked", "journal_full"),
 }
 # How a handshake is refused to whoever is not a browser.
 SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
@@ -32,7 +32,7 @@ SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
     426: ("upgrade_required", "subprotocol_required"),
     429: ("rate_limited", "too_many_sessions"),
     500: ("internal_error",),
-    503: ("overload", "draining", "journal_unavailable", "journal_full"),
+    503: ("overload", "starting", "draining", "journal_unavailable", "journal_blocked", "journal_full"),
 }
 # Answers to what is no operation at all; they stand under components/responses.
 ANYWHERE_CODES: Final[Mapping[int, Sequence[str]]] = {404: ("not_found",), 405: ("method_not_allowed",)}
