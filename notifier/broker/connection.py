@@ -107,6 +107,14 @@ class Connection(aio_pika.Connection):
             await channel.set_qos(prefetch_count=prefetch)
         return channel
 
+    async def close_channel(self, channel: AbstractChannel) -> None:
+        """Close a channel; a broker that answers that has read all that was written on it. Raises BrokerError."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await channel.close()
+        except TimeoutError:
+            raise BrokerError("the broker does not answer") from None
+
     async def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Do the work, unless the connection is lost first. Raises BrokerError then."""
         task = asyncio.ensure_future(work)

@@ -17,7 +17,7 @@ from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractExchange
 from aiormq.exceptions import AMQPError
 
-from notifier.broker.connection import CLOSE_SECONDS, Backoff, Broker, BrokerError, Connection
+from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
 from notifier.core.envelope import Position
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Item, Journal, Record
@@ -33,7 +33,6 @@ VERIFY_SECONDS: Final = 3.0  # The last message is there, if it is anywhere, and
 ALARM_POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 1.0  # An append waits for a lost connection that long; after that it is refused at once.
 SETUP_SECONDS: Final = 10.0  # The most that all before the first record may take on a connection that is open.
-BLOCKED: Final = Unavailable("journal_blocked", "the broker takes no messages now: an alarm over memory or disk")
 
 
 class RabbitJournal:
@@ -101,7 +100,7 @@ class RabbitJournal:
             raise self._unavailable()
 
     def _unavailable(self) -> Unavailable:
-        return BLOCKED if self.is_blocked else Unavailable("journal_unavailable", "the broker cannot be reached")
+        return _blocked() if self.is_blocked else Unavailable("journal_unavailable", "the broker cannot be reached")
 
     @property
     def is_writable(self) -> bool:
@@ -149,7 +148,7 @@ class RabbitJournal:
             # The channel is closed before anything else is written: a broker that answers that has read the record
             # before it, so that at most one comes after its 503. One that is blocked reads nothing at all.
             await connection.unblocked()
-            await _close(channel)
+            await connection.close_channel(channel)
             await backoff.pause()
 
     async def _publish_until_refused(self, connection: Connection, channel: AbstractChannel, backoff: Backoff) -> None:
@@ -158,7 +157,7 @@ class RabbitJournal:
             batch = await self._appends.take()
             try:
                 if await connection.is_blocked():
-                    self._appends.refuse(batch, BLOCKED)
+                    self._appends.refuse(batch, _blocked())
                     await connection.unblocked()
                 elif await self._publish_record(exchange, batch):
                     backoff.reset()
@@ -194,7 +193,7 @@ class RabbitJournal:
         while True:
             self.is_blocked = self._publishing is not None and await self._publishing.is_blocked()
             if self.is_blocked:
-                self._appends.refuse_all(BLOCKED)
+                self._appends.refuse_all(_blocked())
             await asyncio.sleep(ALARM_POLL_SECONDS)
 
     async def _keep_ticking(self) -> None:
@@ -234,7 +233,6 @@ class RabbitJournal:
                 self._note_loss("follow", error)
                 if isinstance(error, Silence):
                     place.note_silence()
-                    self._tick_now.set()
                 if place.note_loss(is_undecodable=error.is_undecodable):
                     self.skipped_messages += 1
                     log.error("message skipped", extra={"stream": self._stream, "reason": str(error)})
@@ -242,9 +240,9 @@ class RabbitJournal:
                 log.warning("stream read once more", extra={"stream": self._stream, "reason": str(error)})
             except AnotherStream as error:
                 log.error("stream is another one", extra={"stream": self._stream, "reason": str(error)})
-                self._tick_now.set()  # A record in it, so that it is known soon which epoch it has.
             finally:
                 self.is_following = False
+            self._tick_now.set()  # A record, so that it is known soon which stream it is, and in which epoch.
             await backoff.pause()
 
     async def _read(self, connection: Connection, place: Place) -> AsyncGenerator[Record, None]:
@@ -289,13 +287,9 @@ class RabbitJournal:
         log.warning("broker connection lost", extra={"role": role, "broker": str(self._broker), "reason": str(error)})
 
 
-async def _close(channel: AbstractChannel) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await channel.close()
-    except (AMQPError, TimeoutError) as error:
-        if isinstance(error, TimeoutError):
-            raise BrokerError("the broker does not answer") from None
+def _blocked() -> Unavailable:
+    # A new one each time: an exception keeps the frames of all who have raised it.
+    return Unavailable("journal_blocked", "the broker takes no messages now: an alarm over memory or disk")
 
 
 _: type[Journal] = RabbitJournal

@@ -1,22 +1,15 @@
-"""The journals that keep the contract, each open and empty."""
+"""The journals that keep the contract; one that needs a service joins here with a fixture that starts it."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 
-from notifier.broker.connection import Broker
-from notifier.broker.topology import Names, journal_topology, prepare
 from notifier.core.envelope import Position
-from notifier.core.ports import Journal, Marker
+from notifier.core.ports import Journal
 from notifier.journal.memory import MemoryJournal
-from notifier.journal.rabbitmq import RabbitJournal
-
-HOUR = 3_600
-OPENING_SECONDS = 20.0
+from tests.journal.builders import following, running_journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +20,28 @@ class OpenJournal:
     start: Position
 
 
-@pytest.fixture(params=["memory", "rabbitmq"])
+@asynccontextmanager
+async def memory_journal(_: pytest.FixtureRequest) -> AsyncIterator[OpenJournal]:
+    journal = MemoryJournal()
+    yield OpenJournal(journal, journal.start)
+
+
+@asynccontextmanager
+async def rabbit_journal(request: pytest.FixtureRequest) -> AsyncIterator[OpenJournal]:
+    """A stream of its own, whose epoch is settled: it does not begin at 0, as no follower finds one."""
+    url, prefix = request.getfixturevalue("amqp_url"), request.getfixturevalue("prefix")
+    async with running_journal(url, prefix) as journal:
+        async with following(journal) as follower:
+            last = follower.records[-1]
+        yield OpenJournal(journal, Position(last.epoch, last.offset, len(last.items) - 1))
+
+
+OpensJournal = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[OpenJournal]]
+
+
+@pytest.fixture(params=[memory_journal, rabbit_journal], ids=["memory", "rabbitmq"])
 async def opened(request: pytest.FixtureRequest) -> AsyncIterator[OpenJournal]:
     """An open journal of each kind."""
-    if request.param == "memory":
-        journal = MemoryJournal()
-        yield OpenJournal(journal, journal.start)
-        return
-    rabbit = rabbit_journal(request.getfixturevalue("amqp_url"), Names(request.getfixturevalue("prefix")))
-    running = asyncio.create_task(rabbit.run())
-    async with asyncio.timeout(OPENING_SECONDS), aclosing(rabbit.follow(rabbit.start)) as records:
-        # Its own first tick says which epoch it is, and comes before the marker; then nothing comes that no test wrote.
-        opening = await anext(records)
-        await rabbit.append([Marker("opened")])
-        while Marker("opened") not in opening.items:
-            opening = await anext(records)
-    yield OpenJournal(rabbit, Position(opening.epoch, opening.offset, 0))
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-def rabbit_journal(url: str, names: Names) -> RabbitJournal:
-    """A journal on the broker, whose own ticks do not come between what a test appends."""
-    topology = journal_topology(names, max_age_seconds=HOUR, max_bytes=2**30)
-    return RabbitJournal(
-        Broker(url),
-        exchange=names.journal,
-        stream=names.stream,
-        prepare=partial(prepare, topology=topology, declares=True),
-        tick_seconds=HOUR,
-    )
+    open_journal: OpensJournal = request.param
+    async with open_journal(request) as opened:
+        yield opened

@@ -13,15 +13,11 @@ from notifier.core.identity import Tenant
 from notifier.core.ports import Item, Journal, Marker, Record
 from notifier.journal.memory import MemoryJournal
 from tests.contract.conftest import OpenJournal
+from tests.journal.builders import envelope
 
 DEADLINE_SECONDS = 20.0
 RECORD_LIMIT_ITEMS = 1_000
 RECORD_LIMIT_BYTES = 1024 * 1024
-
-
-def envelope(name: str, *, sealed: bytes = b"{}", addresses: int = 1) -> Envelope:
-    include = tuple(Address("user", f"u{number}") for number in range(addresses))
-    return Envelope(name, Tenant("acme"), Audience(include), sealed, 0, 2**53, collapse_key=None)
 
 
 def names(items: Sequence[object]) -> list[str]:

@@ -6,14 +6,14 @@ from random import Random
 import pytest
 
 from notifier.core.audience import EVERYONE, Address
-from notifier.core.envelope import Envelope
+from notifier.core.envelope import Envelope, Position
 from notifier.core.hub import Batch, Hub
 from notifier.core.identity import Tenant
 from notifier.core.ports import CloseReason
 from notifier.core.session import Session
 from notifier.core.window import Window
 from tests.core.builders import ACME, OTHER, at, envelope, identity, role, topic, user
-from tests.core.fakes import BoundedOutlet, PlainFrames
+from tests.core.fakes import BoundedOutlet, PlainFrame, PlainFrames
 from tests.core.world import Client, World
 
 LARGE = b"x" * 40 * 1024  # One fits a chunk of a replay, two do not.
@@ -444,3 +444,84 @@ def test_a_session_whose_turn_it_is_and_that_takes_nothing_is_stalled_and_one_th
 
 def test_addresses_are_compared_whole() -> None:
     assert Address("user", "admin") != Address("role", "admin")
+
+
+# -- cuts and news ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cut_sends_everybody_away_before_anything_newer_is_delivered() -> None:
+    """Live, behind, or waiting for a turn: whoever stayed would store positions behind a gap that nobody told it of."""
+    world = World(max_running=1)
+    send(world, "n1")
+    live, behind, waits = connected(world, "alice"), connected(world, "bob"), connected(world, "carol")
+    for client in (behind, waits):
+        world.disconnect(client)
+        client.stored = str(at(0))
+        world.connect(client)
+    delivered = [ids(client) for client in (live, behind, waits)]
+
+    world.hub.cut(at(9))
+    world.hub.deliver(Batch(at(9), [(at(10), envelope(name="n10"))]))
+
+    clients = (live, behind, waits)
+    assert [client.outlet.closed for client in clients] == [CloseReason.FELL_BEHIND] * 3
+    assert [client.outlet.closes for client in clients] == [1] * 3
+    assert [ids(client) for client in clients] == delivered
+    assert (len(world.hub), len(world.hub.replay), world.window.tail) == (0, 0, at(9))
+
+
+@pytest.mark.parametrize(
+    ("cut_at", "presented", "reason"),
+    [
+        (at(9), at(1), "window_passed"),
+        (at(0, epoch="other"), at(1), "epoch_changed"),
+        (at(1, epoch="other"), at(0), "epoch_changed"),
+    ],
+)
+def test_who_comes_back_after_a_cut_hears_reset(cut_at: Position, presented: Position, reason: str) -> None:
+    world = World()
+    send(world, "n1")
+    client = connected(world)
+    world.hub.cut(cut_at)
+
+    client.session, client.stored = None, str(presented)
+    resume = world.connect(client)
+
+    assert (resume.status, resume.reason, resume.position) == ("reset", reason, cut_at)
+    assert resume.available_since_ms == world.now_ms
+
+
+def test_after_a_cut_sessions_are_served_as_before() -> None:
+    """Those that were sent away hold no turn any more, and who stands behind the cut can resume."""
+    world = World(max_running=1)
+    crowd(world, 5)
+    cut = Position.before_record("e", 2)
+    world.hub.cut(cut)
+    live = connected(world, "zoe")
+    send(world, "n100")
+    late = world.join(identity("yves"))
+    late.stored = str(cut)
+
+    resume = world.connect(late)
+
+    assert (resume.status, resume.replayed) == ("resumed", 1)
+    assert ids(live) == ids(late) == ["n100"]
+    assert len(world.hub) == 2
+
+
+def test_news_is_told_to_everybody_and_changes_nothing_else() -> None:
+    world = World()
+    send(world, "n1")
+    live, full = connected(world, "alice"), connected(world, "bob", limit_bytes=TIGHT)
+    behind = world.join(identity("carol"), limit_bytes=2**30)
+    behind.stored = str(at(0))
+    world.connect(behind)
+
+    world.hub.tell(PlainFrame("degraded"))
+
+    assert [client.outlet.written[-1].kind for client in (live, full, behind)] == ["degraded", "welcome", "degraded"]
+    assert [client.outlet.closed for client in (live, full, behind)] == [None] * 3
+    assert full.session is not None
+    assert full.session.cursor is None
+    assert live.session is not None
+    assert live.session.delivered == 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from notifier.core.hub import Hub
 from notifier.core.idempotency import SeenKeys
 from notifier.core.notification import IdempotencyKey, Notification
 from notifier.core.pipeline import Pipeline, Receipt, Request
-from notifier.core.ports import Item, Journal, Marker, Record, Unknown
+from notifier.core.ports import CloseReason, Item, Journal, Marker, Record, Unknown
 from notifier.core.session import Session
 from notifier.core.window import Window
 from notifier.journal.memory import MemoryJournal
@@ -374,3 +375,180 @@ async def test_a_replica_that_does_not_read_on_says_nothing_about_a_position_ahe
     """A reset would be a lie: the position may well be good."""
     with pytest.raises(Unavailable):
         await Replica(timeout_seconds=SHORT_SECONDS).pipeline.has_read(at(50))
+
+
+async def test_catching_up_means_that_all_was_read_that_the_journal_had() -> None:
+    replica = Replica()
+    await replica.journal.append([envelope(name=f"n{number}") for number in range(5)])
+    async with replica.following():
+        await replica.pipeline.catch_up()
+
+        assert len(replica.window) == 5
+
+
+@pytest.mark.parametrize("journal", [MemoryJournal(), SilentJournal()], ids=["not read", "not appended"])
+async def test_a_replica_that_cannot_catch_up_says_so(journal: Journal) -> None:
+    with pytest.raises(Unavailable):
+        await Replica(journal, timeout_seconds=SHORT_SECONDS).pipeline.catch_up()
+
+
+# -- gaps and other streams ------------------------------------------------------------------------------------------
+
+
+class FedJournal(SilentJournal):
+    """Holds what it is fed, as it comes."""
+
+    def __init__(self) -> None:
+        self._records: asyncio.Queue[Record] = asyncio.Queue()
+
+    def feed(self, *records: Record) -> None:
+        for record in records:
+            self._records.put_nowait(record)
+
+    async def follow(self, after: Position) -> AsyncGenerator[Record, None]:
+        while True:
+            yield await self._records.get()
+
+
+def record_of(offset: int, *names: str, epoch: str = "e", follows_gap: bool = False) -> Record:
+    return Record(epoch, offset, tuple(envelope(name=name) for name in names), follows_gap)
+
+
+@pytest.mark.parametrize(
+    ("behind", "reason"),
+    [
+        (record_of(7, "n7", follows_gap=True), "window_passed"),
+        (record_of(7, "n7", epoch="other"), "epoch_changed"),
+        (record_of(1, "n7", epoch="other", follows_gap=True), "epoch_changed"),
+    ],
+    ids=["a gap", "another epoch", "another stream"],
+)
+async def test_a_break_in_the_journal_sends_everybody_away_before_anything_behind_it(
+    behind: Record, reason: str
+) -> None:
+    journal = FedJournal()
+    replica = Replica(journal)
+    outlet = replica.listen()
+    async with replica.following():
+        journal.feed(record_of(1, "n1"))
+        await replica.has_read(at(1))
+        journal.feed(behind)
+        await replica.has_read(Position(behind.epoch, behind.offset, 0))
+
+    assert delivered(outlet) == ["n1"]
+    assert outlet.closed is CloseReason.FELL_BEHIND
+    resume = replica.hub.register(Session("s", identity(), (), BoundedOutlet()), str(at(1)))
+    assert (resume.status, resume.reason) == ("reset", reason)
+
+
+async def test_behind_a_break_a_session_can_resume_again() -> None:
+    journal = FedJournal()
+    replica = Replica(journal)
+    async with replica.following():
+        journal.feed(record_of(1, "n1"), record_of(7, "n7", follows_gap=True), record_of(8, "n8"))
+        await replica.has_read(at(8))
+    before_gap, after_gap = Position.before_record("e", 7), at(7)
+
+    resumes = [
+        replica.hub.register(Session(str(position), identity(), (), BoundedOutlet()), str(position))
+        for position in (before_gap, after_gap)
+    ]
+
+    assert [(resume.status, resume.replayed) for resume in resumes] == [("resumed", 2), ("resumed", 1)]
+
+
+async def test_the_window_of_a_new_replica_begins_with_the_first_record_that_it_reads() -> None:
+    """It begins in no epoch: the first record says which one it is."""
+    journal = FedJournal()
+    replica = Replica(journal)
+    replica.window.cut(Position("", 0, 0), opened_at_ms=0)
+    async with replica.following():
+        journal.feed(record_of(5, "n5"), record_of(6, "n6"))
+        await replica.has_read(at(6))
+
+    assert len(replica.window) == 2
+    assert replica.window.start == Position.before_record("e", 5)
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_repeat"),
+    [({"epoch": "e"}, True), ({"epoch": "e", "follows_gap": True}, True), ({"epoch": "other"}, False)],
+    ids=["no break", "a gap", "another epoch"],
+)
+async def test_keys_are_remembered_over_a_gap_but_not_into_another_epoch(
+    behind: dict[str, Any], is_repeat: bool
+) -> None:
+    """Replicas that read another stream from its beginning know nothing of the keys in the old."""
+    journal = FedJournal()
+    replica = Replica(journal)
+    items = tuple(envelope(name=name, key_digest=b"k" * 16, content_digest=b"c" * 16) for name in ("n1", "n2"))
+    async with replica.following():
+        journal.feed(Record("e", 1, items[:1]), Record(offset=7, items=items[1:], **behind))
+        await replica.has_read(Position(behind["epoch"], 7, 0))
+
+    assert replica.pipeline.repeats == int(is_repeat)
+
+
+# -- appended, and decided later -------------------------------------------------------------------------------------
+
+
+def sealed(replica: Replica, *requests: Request) -> list[Envelope]:
+    return [item for item in replica.pipeline.seal_batch(requests) if isinstance(item, Envelope)]
+
+
+async def test_an_append_returns_before_the_order_of_the_journal_has_decided() -> None:
+    replica = Replica()
+    envelopes = sealed(replica, keyed("one"), Request(notification()), keyed("one"), keyed("other"))
+    appended = await replica.pipeline.append_batch(envelopes)
+    nothing_read = replica.window.tail
+    async with replica.following():
+        first, plain, repeat, reused = await appended.outcomes()
+
+    assert nothing_read == at(0)
+    assert first == Receipt(envelopes[0].id, ACME, 1_000_000)
+    assert plain == Receipt(envelopes[1].id, ACME, 1_000_000)
+    assert repeat == Receipt(envelopes[0].id, ACME, 1_000_000, is_replay=True)
+    assert isinstance(reused, IdempotencyKeyReused)
+    assert replica.pipeline.accepted == 4
+
+
+async def test_outcomes_that_are_not_read_back_in_time_are_unavailable() -> None:
+    replica = Replica(timeout_seconds=SHORT_SECONDS)
+    appended = await replica.pipeline.append_batch(sealed(replica, keyed()))
+
+    with pytest.raises(Unavailable):
+        await appended.outcomes()
+
+
+async def test_outcomes_that_nobody_wants_are_not_waited_for() -> None:
+    replica = Replica()
+    outlet = replica.listen()
+    (written,) = sealed(replica, keyed())
+    (await replica.pipeline.append_batch([written])).abandon()
+    async with replica.following():
+        await replica.has_caught_up()
+
+    assert delivered(outlet)[:1] == [written.id]
+
+
+async def test_the_same_batch_once_more_is_a_repeat_of_its_keyed_ones_only() -> None:
+    """The queue door appends again what it does not know to be in the journal; clients know the ids."""
+    replica = Replica()
+    outlet = replica.listen()
+    envelopes = sealed(replica, keyed(), Request(notification()))
+    async with replica.following():
+        first = await (await replica.pipeline.append_batch(envelopes)).outcomes()
+        again = await (await replica.pipeline.append_batch(envelopes)).outcomes()
+
+    ids = [envelope.id for envelope in envelopes]
+    assert [outcome.id for outcome in [*first, *again] if isinstance(outcome, Receipt)] == ids * 2
+    assert delivered(outlet) == [*ids, ids[1]]
+
+
+async def test_a_batch_that_the_journal_does_not_take_is_not_counted() -> None:
+    replica = Replica(SilentJournal(), timeout_seconds=SHORT_SECONDS)
+
+    with pytest.raises(Unavailable):
+        await replica.pipeline.append_batch(sealed(replica, keyed(), Request(notification())))
+
+    assert replica.pipeline.accepted == 0

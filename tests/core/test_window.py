@@ -388,3 +388,55 @@ def test_a_replay_of_very_much_is_not_counted_before_it_begins() -> None:
 
     assert filled.count(ACME, [EVERYONE], 0, now_ms=0) is None
     assert filled.count(ACME, [EVERYONE], first.ordinal, now_ms=0) == COUNTED
+
+
+# -- cuts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_window_that_is_cut_holds_nothing_and_begins_behind_the_cut() -> None:
+    cut = window()
+    fill(cut, [envelope(user("alice"), collapse_key="k"), envelope(EVERYONE, tenant=OTHER)])
+
+    cut.cut(at(9), opened_at_ms=77)
+
+    assert (len(cut), cut.size_bytes, cut.index_entries) == (0, 0, 0)
+    assert (cut.start, cut.tail, cut.floor(ACME), cut.floor(OTHER)) == (at(9),) * 4
+    assert cut.available_since_ms(ACME) == cut.available_since_ms(OTHER) == 77
+    assert read(cut, EVERYONE, user("alice")) == read(cut, EVERYONE, tenant=OTHER) == []
+
+
+@pytest.mark.parametrize(
+    ("position", "is_held"),
+    [
+        (at(2), False),
+        (at(2, 2**20 - 2), False),
+        (Position.before_record("e", 3), True),
+        (at(3), True),
+        (at(3, 1), True),
+        (at(3, 2), False),
+        (at(3, epoch="other"), False),
+    ],
+)
+def test_who_read_up_to_a_gap_cannot_resume_over_it(position: Position, is_held: bool) -> None:
+    """Nobody knows what was between the last record that was read, 2, and the next, 3."""
+    cut = window()
+    fill(cut, [envelope(), envelope()])
+    cut.cut(Position.before_record("e", 3), opened_at_ms=0)
+    cut.append(at(3), envelope(name="a"))
+    cut.append(at(3, 1), envelope(name="b"))
+
+    assert cut.holds_all_after(ACME, position) == is_held
+    assert cut.holds_all_after(OTHER, position) == is_held
+    assert read(cut, EVERYONE) == ["a", "b"]
+
+
+def test_a_window_that_was_cut_is_bounded_like_a_new_one() -> None:
+    cut = window(max_bytes=SMALL_BYTES)
+    fill(cut, [envelope(sealed=b"x" * 20, tenant=tenant) for tenant in (ACME, OTHER, ACME)])
+    cut.cut(at(9), opened_at_ms=0)
+
+    fill(cut, [envelope(name=f"n{number}", sealed=b"x" * 10) for number in range(5)])
+    cut.expire(10**9)
+
+    assert (len(cut), cut.size_bytes, cut.index_entries) == (0, 0, 0)
+    assert cut.floor(ACME) == at(14)

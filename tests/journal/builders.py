@@ -88,6 +88,8 @@ async def following(journal: RabbitJournal, after: Position = BEGINNING) -> Asyn
     follower = Follower()
     task = asyncio.create_task(follower.follow(journal, after))
     try:
+        with suppress(TimeoutError):  # The tick of a writer that has just begun comes before whatever a test appends.
+            await until(lambda: bool(follower.records), DEADLINE_SECONDS / 10)
         await caught_up(journal, follower)
         yield follower
     finally:

@@ -495,5 +495,5 @@ class Replicas(RuleBasedStateMachine):
             self._confirm(replica)
 
 
-Replicas.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+Replicas.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 TestReplicas = Replicas.TestCase
