@@ -219,10 +219,19 @@ class Service:
         runs = bool(self._workers) and not self.failed.is_set()
         checks = {
             "journal": journal,
+            "queue": self._queue_state(),
             "workers": "ok" if runs else "failed",
             "drain": "ending" if self.is_ending else "ok",
         }
         return is_journal_ready and runs and not self.is_ending, checks
+
+    def _queue_state(self) -> str:
+        """Whether requests are taken from a queue here. Clients may come all the same."""
+        if self.queue_door is None:
+            return "none"
+        if self.queue_door.is_consuming:
+            return "ok"
+        return f"degraded: {self.queue_door.losses.reason or 'not consuming'}"
 
     async def _check_open(self) -> None:
         """Raise Unavailable while nothing can be sent."""
@@ -233,7 +242,8 @@ class Service:
     async def _journal_state(self) -> tuple[bool, str]:
         """Whether the journal lets this replica serve, and its state."""
         if self.gate.is_starting:
-            return False, "starting"
+            trouble = self.rabbit.trouble if self.rabbit is not None else None
+            return False, f"starting: {trouble}" if trouble else "starting"
         if self.rabbit is not None and self.rabbit.is_deaf():
             return False, "deaf"
         try:

@@ -30,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{SERVER_HINT} ({error.name} is missing)")
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`); what is left of it must not fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -56,7 +56,7 @@ def queue_readings(door: QueueDoor) -> Mapping[str, Reading]:
             "Messages given up because of what they say.", lambda: door.dead_lettered, is_counter=True
         ),
         "notifier_queue_connections_lost": Reading(
-            "Connections to the broker that failed.", lambda: door.connections_lost, is_counter=True
+            "Connections to the broker that failed.", lambda: door.losses.count, is_counter=True
         ),
     }
 

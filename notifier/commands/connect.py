@@ -135,7 +135,7 @@ class _Trial:
         except BrokerError as error:
             problem = str(error)
         else:
-            print("; ".join([f"ok: {what}", *map(str, differences or ())]))
+            print("; ".join([f"{'differs' if differences else 'ok'}: {what}", *map(str, differences or ())]))
             return
         if only is None:
             self._miss(problem)

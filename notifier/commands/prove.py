@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     prove.add_argument("--url", action="append", help=f"of a replica; may be repeated; default {DEFAULT_URL}")
     prove.add_argument("--amqp", metavar="URL", help="send half through the request queue of this RabbitMQ")
     prove.add_argument(
-        "--prefix", default="notifier", help="begins the names of the queues, as NOTIFIER_BROKER__PREFIX"
+        "--prefix",
+        default=os.environ.get("NOTIFIER_BROKER__PREFIX") or "notifier",
+        help="begins the names of the queues, as NOTIFIER_BROKER__PREFIX",
     )
     prove.add_argument("--sessions", type=_count, default=100)
     prove.add_argument("--users", type=_count, help="whose sessions these are; default: one for each session")
@@ -190,6 +193,7 @@ def _lines(verdict: "Verdict") -> list[str]:
     lines = [f"{name:<13}{figure}" for name, figure in figures]
     if verdict.unknown:
         lines.append(f"Of unknown outcome {verdict.arrived_unknown} arrived, which is as good as not.")
+    lines += [f"Nothing was accepted by {door}." for door in verdict.shut]
     if verdict.silent:
         lines.append(f"{verdict.silent} sessions never opened.")
     if not verdict.accepted:

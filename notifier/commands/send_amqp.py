@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Mapping
@@ -29,7 +30,11 @@ def add_options(send: argparse.ArgumentParser) -> None:
     """Add what the command takes besides, when it sends by queue."""
     queue = send.add_argument_group("by queue")
     queue.add_argument("--amqp", metavar="URL", help="send through the request queue of this RabbitMQ, not over HTTP")
-    queue.add_argument("--prefix", default="notifier", help="begins the names, as NOTIFIER_BROKER__PREFIX")
+    queue.add_argument(
+        "--prefix",
+        default=os.environ.get("NOTIFIER_BROKER__PREFIX") or "notifier",
+        help="begins the names, as NOTIFIER_BROKER__PREFIX",
+    )
     queue.add_argument("--tenant", default="default", help="the tenant in the routing key")
     queue.add_argument("--wait", action="store_true", help="ask for an answer of the service, and print it")
 

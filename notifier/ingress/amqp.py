@@ -14,6 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
 from notifier.broker.consumer import Consumer
 from notifier.broker.lenient import LenientBroker
+from notifier.broker.losses import Losses
 from notifier.core.envelope import Envelope
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.pipeline import Appended, Pipeline
@@ -62,7 +63,7 @@ class QueueDoor:
         self.is_consuming = False
         self.accepted = 0
         self.dead_lettered = 0
-        self.connections_lost = 0
+        self.losses = Losses("requests", broker)
 
     async def run(self) -> None:
         """Take messages. Never returns."""
@@ -75,7 +76,7 @@ class QueueDoor:
                         await self._await_journal()
                         await connection.run(self._take(connection, backoff))
                 except BrokerError as error:
-                    self._note_loss(error)
+                    self.losses.note(error)
                 finally:
                     self.is_consuming = False
                 await backoff.pause()
@@ -83,6 +84,7 @@ class QueueDoor:
     async def _take(self, connection: Connection, backoff: Backoff) -> None:
         consumer = await Consumer.open(connection, self._queue, prefetch=self._prefetch)
         self.is_consuming = True
+        self.losses.end()
         while True:
             await self._handle(await self._next(consumer))
             backoff.reset()
@@ -141,12 +143,6 @@ class QueueDoor:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
-
-    def _note_loss(self, error: BrokerError) -> None:
-        self.connections_lost += 1
-        log.warning(
-            "broker connection lost", extra={"role": "requests", "broker": str(self._broker), "reason": str(error)}
-        )
 
 
 def _described(message: AbstractIncomingMessage, error: NotifierError) -> dict[str, object]:

@@ -18,6 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractExchange
 from aiormq.exceptions import AMQPError
 
 from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
+from notifier.broker.losses import Losses
 from notifier.core.envelope import Position
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Item, Journal, Record
@@ -83,7 +84,8 @@ class RabbitJournal:
         self.skipped_messages = 0
         self.skipped_items = 0
         self.epoch_changes = 0
-        self.connections_lost = 0
+        self._publish_losses = Losses("publish", broker)
+        self._follow_losses = Losses("follow", broker)
 
     # -- in ------------------------------------------------------------------------------------------------------
 
@@ -100,7 +102,21 @@ class RabbitJournal:
             raise self._unavailable()
 
     def _unavailable(self) -> Unavailable:
-        return _blocked() if self.is_blocked else Unavailable("journal_unavailable", "the broker cannot be reached")
+        return (
+            _blocked()
+            if self.is_blocked
+            else Unavailable("journal_unavailable", "the broker cannot be reached, or takes no records")
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the broker cannot be used; None while it can."""
+        return self._publish_losses.reason or self._follow_losses.reason
+
+    @property
+    def connections_lost(self) -> int:
+        """Times that a connection was lost, or could not be opened."""
+        return self._publish_losses.count + self._follow_losses.count
 
     @property
     def is_writable(self) -> bool:
@@ -131,7 +147,7 @@ class RabbitJournal:
                 async with self._broker.connect("publish") as self._publishing:
                     await self._publishing.run(self._publish(self._publishing, backoff))
             except BrokerError as error:
-                self._note_loss("publish", error)
+                self._publish_losses.note(error)
             finally:
                 self._publishing = None
                 self._note_open(False)
@@ -185,6 +201,7 @@ class RabbitJournal:
             self._appends.refuse(batch, Unavailable("journal_unavailable", "the broker did not confirm"))
             return False
         self._note_open(True)
+        self._publish_losses.end()
         self._appends.confirm(batch)
         return True
 
@@ -230,7 +247,7 @@ class RabbitJournal:
                         backoff.reset()
                         yield record
             except BrokerError as error:
-                self._note_loss("follow", error)
+                self._follow_losses.note(error)
                 if isinstance(error, Silence):
                     place.note_silence()
                 if place.note_loss(is_undecodable=error.is_undecodable):
@@ -263,6 +280,7 @@ class RabbitJournal:
                 self._read_at = time.monotonic()
                 is_news = place.is_news(message)
                 self.is_following = place.is_verified
+                self._follow_losses.end()
                 if is_news:
                     for record in self._records(message, place):
                         yield record
@@ -281,10 +299,6 @@ class RabbitJournal:
             self.epoch_changes += 1
             log.info("epoch in force", extra={"epoch": place.epochs.in_force, "offset": message.offset})
         return records
-
-    def _note_loss(self, role: str, error: BrokerError) -> None:
-        self.connections_lost += 1
-        log.warning("broker connection lost", extra={"role": role, "broker": str(self._broker), "reason": str(error)})
 
 
 def _blocked() -> Unavailable:

@@ -46,6 +46,7 @@ class Verdict:
         repeated: one send under two ids, which no client can drop.
         reset_gaps: not received, but the recipient was told `reset`, and it may lie in what that was about.
         silent: sessions that never opened.
+        shut: doors through which something was sent and nothing was accepted.
         closes: ends of sessions by close code.
         longest_absence_seconds: of those that came back.
     """
@@ -68,6 +69,7 @@ class Verdict:
     reset_gaps: Tally
     refusals: Tally
     silent: int
+    shut: tuple[str, ...]
     resets: int
     closes: dict[int, int]
     longest_absence_seconds: float
@@ -77,7 +79,7 @@ class Verdict:
     def is_clean(self) -> bool:
         """Nothing was lost, unexpected, out of order or repeated, and there was something that could have been."""
         offences = (self.lost, self.unexpected, self.out_of_order, self.repeated)
-        return not any(tally.count for tally in offences) and self.accepted > 0 and self.silent == 0
+        return not any(tally.count for tally in offences) and self.accepted > 0 and self.silent == 0 and not self.shut
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for a machine."""
@@ -92,7 +94,8 @@ class Verdict:
         }
         said = ", ".join(f"{name} {tally.count}" for name, tally in offences.items())
         first = [f"{name}: {words}" for name, tally in offences.items() for words in tally.first]
-        return "\n".join([f"{said} ({self.accepted} accepted, {self.silent} sessions silent)", *first])
+        shut = [f"nothing was accepted by {door}" for door in self.shut]
+        return "\n".join([f"{said} ({self.accepted} accepted, {self.silent} sessions silent)", *shut, *first])
 
 
 def missing(ledger: Ledger) -> Iterator[tuple[Recipient, Send]]:
@@ -148,11 +151,19 @@ def judge(ledger: Ledger) -> Verdict:
         reset_gaps=reset_gaps,
         refusals=ledger.refusals,
         silent=sum(recipient.entitled_from is None for recipient in ledger.recipients),
+        shut=_shut(ledger),
         resets=sum(len(recipient.gaps) for recipient in ledger.recipients),
         closes=dict(Counter(absence.code for absence in absences)),
         longest_absence_seconds=round(max((absence.seconds or 0.0 for absence in absences), default=0.0), 3),
         latency_ms=Latency.of(ledger.recipients),
     )
+
+
+def _shut(ledger: Ledger) -> tuple[str, ...]:
+    sends: dict[str, list[Outcome]] = {}
+    for lane in ledger.lanes:
+        sends.setdefault(lane.door, []).extend(send.outcome for send in lane.sends)
+    return tuple(door for door, outcomes in sends.items() if outcomes and Outcome.ACCEPTED not in outcomes)
 
 
 def _unexpected(ledger: Ledger) -> Tally:
