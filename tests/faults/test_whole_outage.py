@@ -85,7 +85,8 @@ async def test_replicas_that_boot_without_a_broker_wait_for_it(
             for place in cluster.places:
                 assert (await place.probe("/livez"))[0] == 200
                 status, state = await place.probe("/readyz")
-                assert (status, state["checks"]["journal"]) == (503, "starting")
+                assert status == 503
+                assert state["checks"]["journal"].startswith("starting: ")  # And why: the connection is refused.
         await _is_told_to_come_back(cluster[0])
     await cluster.start_broker()
     up_at = time.monotonic()
