@@ -22,7 +22,8 @@ async def close_paced(
             await asyncio.sleep(due - loop.time())
         if session in hub:
             after_ms = random.randint(100, 1_000)
-            session.outlet.write([frames.reconnect(reason, hub.position_of(session), after_ms)])
+            hub.settle(session)
+            session.outlet.write(frames.reconnect(reason, hub.position_of(session), after_ms))
             hub.close(session, reason)
             closed += 1
     return closed

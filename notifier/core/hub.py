@@ -4,14 +4,16 @@ It knows no sockets, close codes, JSON, tokens or other replicas. Everything her
 the event loop a session is registered, moved or delivered to as a whole, which is why a resume has no gap.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from notifier.core.audience import Address, Audience
+from notifier.core.delivery import FEW_SESSIONS, Delivery
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Identity, Tenant
-from notifier.core.ports import CloseReason, Frame, FrameMaker
+from notifier.core.ports import CloseReason, Frame, FrameMaker, Later
 from notifier.core.replay import Replay, Resume
 from notifier.core.session import Session
 from notifier.core.window import Window
@@ -25,6 +27,10 @@ class Batch:
     entries: Sequence[tuple[Position, Envelope]]
 
 
+def _on_the_running_loop(seconds: float, callback: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, callback)
+
+
 class Hub:
     """Registers sessions and delivers to them.
 
@@ -33,7 +39,8 @@ class Hub:
         frames: puts an envelope into a frame, once, whatever the number of sessions.
         max_running_cursors: see `Replay`.
         clock: Unix seconds, for what has expired.
-        monotonic: seconds, for who takes nothing any more.
+        monotonic: seconds, for who takes nothing any more, and for how long is written at a stretch.
+        later: see `Worklist`.
     """
 
     def __init__(
@@ -44,15 +51,24 @@ class Hub:
         max_running_cursors: int = 1_000,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        later: Later = _on_the_running_loop,
     ) -> None:
         self._window = window
         self._frames = frames
         self._clock = clock
         self.replay = Replay(
-            window, frames, lost=self._lose, max_running=max_running_cursors, clock=clock, monotonic=monotonic
+            window,
+            frames,
+            lost=self._lose,
+            later=later,
+            max_running=max_running_cursors,
+            clock=clock,
+            monotonic=monotonic,
         )
+        self._delivery = Delivery(frames, fall_behind=self._fall_behind, later=later, monotonic=monotonic)
         self._sessions: dict[str, Session] = {}
-        self._index: dict[Tenant, dict[Address, set[Session]]] = {}
+        # Most people have one session: a set for each of them would cost 200 bytes.
+        self._index: dict[Tenant, dict[Address, Session | set[Session]]] = {}
         self._delivered_to_gone = 0
         self.fallen_behind = 0
 
@@ -77,7 +93,7 @@ class Hub:
 
     def sessions_of(self, tenant: Tenant, user: str) -> frozenset[Session]:
         """The sessions of one user on this replica."""
-        return frozenset(self._index.get(tenant, {}).get(Address("user", user), ()))
+        return frozenset(self._at(self._index.get(tenant, {}), Address("user", user)))
 
     def register(self, session: Session, presented: str | None) -> Resume:
         """Take in a session at the position that it presents, and say what it can expect.
@@ -96,6 +112,7 @@ class Hub:
         if self._sessions.pop(session.id, None) is None:
             return
         self._remove_from_index(session)
+        session.owed = None
         self._delivered_to_gone += session.delivered
         self.replay.end(session)
 
@@ -110,6 +127,7 @@ class Hub:
         The caller writes its reply and calls `advance`, in the same turn of the event loop. A notification that reached
         the session by another address as well comes a second time.
         """
+        self.settle(session)
         added = frozenset(Address("topic", topic) for topic in topics)
         self._reidentify(session, session.identity, session.topics.union(topics))
         resume = self.replay.resume(session.identity.tenant, session.addresses(), presented, only=added)
@@ -127,28 +145,29 @@ class Hub:
 
     def position_of(self, session: Session) -> Position:
         """Where the session stands: everything for it up to here has been written to it."""
-        return session.cursor.position if session.cursor else self._window.tail
+        if session.cursor is not None:
+            return session.cursor.position
+        return self._window.tail if session.owed is None else session.owed.before
+
+    def settle(self, session: Session) -> None:
+        """Write what the session is owed, before something else is written to it."""
+        self._delivery.settle(session)
 
     def deliver(self, batch: Batch) -> None:
-        """Offer each envelope to every session it reaches; a live one that cannot take its share falls behind.
+        """Have each envelope written to every session it reaches; a live one that cannot take its share falls behind.
 
-        No await and no logging in here: a join between two offers would change the sets under us.
+        No await and no logging in here: a join between two notes of what is owed would change the sets under us.
         """
-        shares: dict[Session, list[Frame]] = {}
+        before = batch.before
         for position, envelope in batch.entries:
             reached = self._reached(envelope.tenant, envelope.audience)
-            if not reached:
-                continue
-            frame = self._frames.notification(position, envelope)
-            for session in reached:
-                if session.cursor is None:
-                    shares.setdefault(session, []).append(frame)
-                elif envelope.live_only:
-                    session.offer([self._frames.notification(session.cursor.position, envelope)])
-        for session, frames in shares.items():
-            if not session.offer(frames):
-                self.fallen_behind += 1
-                self.replay.start(session, batch.before)
+            if reached:
+                frame = self._frames.notification(position, envelope)
+                self._delivery.owe(reached, frame, before, are_few=len(reached) <= FEW_SESSIONS)
+                if envelope.live_only:
+                    self._offer_to_those_behind(reached, envelope)
+            before = position
+        self._delivery.go()
 
     def cut(self, start: Position) -> None:
         """Begin the window anew, and send everybody away first: they come back, and hear `reset`.
@@ -162,21 +181,33 @@ class Hub:
     def tell(self, frame: Frame) -> None:
         """Offer a frame about the service to every session; one that is full has enough to hear."""
         for session in self:
-            session.outlet.write([frame])
+            self.settle(session)
+            session.outlet.write(frame)
 
     def advance(self, session: Session) -> None:
         """Let a session that is behind go on: its client has taken what it was given."""
         self.replay.advance(session)
 
-    def _reached(self, tenant: Tenant, audience: Audience) -> set[Session]:
-        index = self._index.get(tenant, {})
+    def _reached(self, tenant: Tenant, audience: Audience) -> Collection[Session]:
+        index = self._index.get(tenant)
+        if index is None:
+            return ()
         if len(audience.include) == 1:
-            reached = index.get(audience.include[0], set())
+            reached = self._at(index, audience.include[0])
         else:
-            reached = set().union(*(index.get(address, ()) for address in audience.include))
+            reached = set().union(*(self._at(index, address) for address in audience.include))
         if audience.exclude:
-            return reached.difference(*(index.get(address, ()) for address in audience.exclude))
+            return set(reached).difference(*(self._at(index, address) for address in audience.exclude))
         return reached
+
+    def _offer_to_those_behind(self, reached: Collection[Session], envelope: Envelope) -> None:
+        for session in reached:
+            if session.cursor is not None:
+                session.offer(self._frames.notification(session.cursor.position, envelope), 1)
+
+    def _fall_behind(self, session: Session, before: Position) -> None:
+        self.fallen_behind += 1
+        self.replay.start(session, before)
 
     def _lose(self, session: Session) -> None:
         self.close(session, CloseReason.FELL_BEHIND)
@@ -189,13 +220,24 @@ class Hub:
     def _add_to_index(self, session: Session) -> None:
         index = self._index.setdefault(session.identity.tenant, {})
         for address in session.addresses():
-            index.setdefault(address, set()).add(session)
+            there = index.setdefault(address, session)
+            if isinstance(there, set):
+                there.add(session)
+            elif there is not session:
+                index[address] = {there, session}
 
     def _remove_from_index(self, session: Session) -> None:
         index = self._index[session.identity.tenant]
         for address in session.addresses():
-            index[address].remove(session)
-            if not index[address]:
+            there = index[address]
+            if isinstance(there, set):
+                there.remove(session)
+            if there is session or not there:
                 del index[address]
         if not index:
             del self._index[session.identity.tenant]
+
+    @staticmethod
+    def _at(index: dict[Address, Session | set[Session]], address: Address) -> Collection[Session]:
+        there = index.get(address, ())
+        return (there,) if isinstance(there, Session) else there

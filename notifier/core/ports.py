@@ -1,6 +1,6 @@
 """What the core needs from outside: a journal, frames to write, a place to write them."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -57,22 +57,36 @@ class Journal(Protocol):
         """Raise Unavailable when an append would fail now, or nothing can be read."""
 
 
+Later = Callable[[float, Callable[[], None]], object]
+"""(seconds, callback): runs the callback after so long, as `call_later` of an event loop does."""
+
+
 class Frame(Protocol):
-    """One message, prepared once in each encoding that is asked for, and written to many."""
+    """What is written at once, one message or several joined: prepared once in each encoding that is asked for."""
 
     @property
     def size(self) -> int:
-        """Bytes of its JSON."""
+        """About the bytes that it takes."""
 
     @property
-    def text(self) -> str:
-        """Its JSON, for servers that frame text themselves."""
+    def wire(self) -> bytes:
+        """For a connection that is written to as it is."""
+
+    @property
+    def deflated(self) -> bytes:
+        """The same, compressed."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Message by message, for servers that frame text themselves."""
 
 
 class FrameMaker(Protocol):
     """Puts what the core has to say into frames."""
 
     def notification(self, position: Position, envelope: Envelope) -> Frame: ...
+
+    def join(self, frames: Sequence[Frame]) -> Frame: ...
 
     def heartbeat(self, position: Position) -> Frame: ...
 
@@ -93,19 +107,32 @@ class CloseReason(Enum):
     REBALANCE = "rebalance"
     TOKEN_EXPIRED = "token_expired"
     SHUTDOWN = "shutdown"
+    SILENT = "keepalive ping timeout"  # In uvicorn's words, which say it on the other path.
 
 
 class Outlet(Protocol):
     """The way out to one client.
 
-    After it refused a write, and whenever a session that is behind has taken what it was given, it calls `Hub.advance`.
+    Whenever its client has taken what waited, it calls `Hub.advance`.
     """
 
-    moved_at: float
-    """Monotonic seconds at which the client last took something."""
+    @property
+    def is_drained(self) -> bool:
+        """Nothing that was written waits for the client."""
 
-    def write(self, frames: Sequence[Frame]) -> bool:
-        """Take all of the frames without waiting, or none of them and return False."""
+    @property
+    def moved_at(self) -> float:
+        """Monotonic seconds at which the client last took something, as far as was looked; look each second or so."""
+
+    @property
+    def heard_at(self) -> float:
+        """Monotonic seconds at which the client was last heard; infinite where the server beneath watches that."""
+
+    def write(self, frame: Frame) -> bool:
+        """Take the frame without waiting, or nothing of it and return False."""
+
+    def answer(self, frame: Frame) -> None:
+        """Take a frame that the client has asked for, also when it is slow: who does not read is not read either."""
 
     def close(self, reason: CloseReason) -> None:
-        """End the connection without waiting."""
+        """End the connection without waiting, behind what was written."""

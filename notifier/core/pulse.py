@@ -40,6 +40,7 @@ class Pulse:
         self._clock = clock
         self._monotonic = monotonic
         self._tick_seconds = min(1.0, heartbeat_seconds / 4)
+        self._silence_seconds = 2 * heartbeat_seconds - self._tick_seconds  # The wheel serves up to a tick late.
         self._buckets: dict[int, list[str]] = {}  # Ids, so that a session which is gone is not kept until it is due.
         self._turned_to = self._tick(monotonic())
 
@@ -80,14 +81,18 @@ class Pulse:
         if now >= session.ends_at:
             self._hub.close(session, CloseReason.TOKEN_EXPIRED)
             return
+        if now >= session.heartbeat_at and now - session.outlet.heard_at > self._silence_seconds:
+            self._hub.close(session, CloseReason.SILENT)
+            return
+        self._hub.settle(session)
         if now >= session.notice_at:
             notice = self._frames.token_expiring(max(0, round(session.ends_at - now)))
-            if session.outlet.write([notice]):  # Else at the next tick: a client that misses it loses its session.
+            if session.outlet.write(notice):  # Else at the next tick: a client that misses it loses its session.
                 session.notice_at = inf
         if now >= session.heartbeat_at:
             session.heartbeat_at = now + self._heartbeat_seconds
             # Refused by an outlet that is full: its client has enough to hear.
-            session.outlet.write([self._frames.heartbeat(self._hub.position_of(session))])
+            session.outlet.write(self._frames.heartbeat(self._hub.position_of(session)))
         self._schedule(session)
 
     def _schedule(self, session: Session) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from notifier.core.audience import Address
 from notifier.core.envelope import Position
 from notifier.core.identity import Tenant
-from notifier.core.ports import FrameMaker
+from notifier.core.ports import FrameMaker, Later
 from notifier.core.session import Backfill, Cursor, Session
 from notifier.core.window import Window
+from notifier.core.worklist import Worklist
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Replay:
         frames: FrameMaker,
         *,
         lost: Callable[[Session], None],
+        later: Later,
         max_running: int = 1_000,
         chunk_bytes: int = 64 * 1024,
         clock: Callable[[], float] = time.time,
@@ -61,6 +63,8 @@ class Replay:
         self._monotonic = monotonic
         self._running: set[Session] = set()
         self._waiting: deque[Session] = deque()
+        # Those whose clients read as fast as we write; they go on in stretches, or they would hold the event loop.
+        self._swift: Worklist[Session] = Worklist(self.advance, later=later, monotonic=monotonic)
 
     def __len__(self) -> int:
         """Sessions that are behind, with those that wait for their turn."""
@@ -127,7 +131,7 @@ class Replay:
                 self._catch_up(session)
 
     def _catch_up(self, session: Session) -> None:
-        """Write the next chunk, if there is any; then the outlet calls `advance` when its client has taken it."""
+        """Write the next chunk, if there is any; `advance` is called when its client has taken it."""
         while (cursor := session.cursor) is not None:
             backfill = cursor.backfills[0] if cursor.backfills else None
             after = backfill.after if backfill else cursor.reached.ordinal
@@ -146,10 +150,13 @@ class Replay:
             )
             resume_from = cursor.position if backfill else None
             frames = [self._frames.notification(resume_from or at, envelope) for at, envelope in share.entries]
-            if frames and not session.offer(frames):
+            if frames and not session.offer(self._frames.join(frames), len(frames)):
                 return
             self._move(session, cursor, backfill, share.reached)
             if frames:
+                if session.cursor is not None and session.outlet.is_drained:
+                    self._swift.add(session)
+                    self._swift.run_in(0)
                 return
 
     def _move(self, session: Session, cursor: Cursor, backfill: Backfill | None, reached: int) -> None:

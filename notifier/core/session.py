@@ -1,6 +1,6 @@
 """One client's session: who it is, what it subscribed to, and whether it is live or behind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from notifier.core.audience import EVERYONE, Address
@@ -33,6 +33,25 @@ class Cursor:
         return min([self.reached, *(backfill.start for backfill in self.backfills)])
 
 
+class Owed:
+    """Frames that were read for a session and are not written yet. Sessions that are owed the same share one of these.
+
+    `before` is the position before the first of them, `size` their bytes together.
+    """
+
+    __slots__ = ("before", "frames", "joined", "size")
+
+    def __init__(self, frames: tuple[Frame, ...], size: int, before: Position) -> None:
+        self.frames = frames
+        self.size = size
+        self.before = before
+        self.joined: Frame | None = None  # Made once, when the first session is written to.
+
+    def and_then(self, frame: Frame) -> "Owed":
+        """The same, and one more behind."""
+        return Owed((*self.frames, frame), self.size + frame.size, self.before)
+
+
 class Session:
     """A session is *live* (each delivery is written at once) or a *cursor* into the window; it has no outbox."""
 
@@ -46,6 +65,7 @@ class Session:
         "identity",
         "notice_at",
         "outlet",
+        "owed",
         "topics",
     )
 
@@ -55,6 +75,7 @@ class Session:
         self.topics = frozenset(topics)
         self.outlet = outlet
         self.cursor: Cursor | None = None  # None while live.
+        self.owed: Owed | None = None  # None while nothing waits to be written; always, while it is a cursor.
         self.delivered = 0  # Notification frames that the outlet took.
         # Set by Pulse, in monotonic seconds; the tick is that of its wheel.
         self.heartbeat_at = self.notice_at = self.ends_at = 0.0
@@ -69,9 +90,9 @@ class Session:
             + [Address("topic", topic) for topic in self.topics]
         )
 
-    def offer(self, frames: Sequence[Frame]) -> bool:
-        """Offer notification frames without waiting. False: none was taken, and the session must fall behind."""
-        if not self.outlet.write(frames):
+    def offer(self, frame: Frame, notifications: int) -> bool:
+        """Offer so many notifications without waiting. False: none was taken, and the session must fall behind."""
+        if not self.outlet.write(frame):
             return False
-        self.delivered += len(frames)
+        self.delivered += notifications
         return True

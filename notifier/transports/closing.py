@@ -9,6 +9,7 @@ AUTH_TIMEOUT: Final = 4003
 TOO_MANY_MESSAGES: Final = 4002
 NOT_A_JSON_OBJECT: Final = 4400
 MESSAGE_TOO_BIG: Final = 1009
+INVALID_UTF8: Final = 1007
 
 CODE_OF_REASON: Final = {
     CloseReason.FELL_BEHIND: 4000,
@@ -16,6 +17,7 @@ CODE_OF_REASON: Final = {
     CloseReason.REBALANCE: 4001,
     CloseReason.TOKEN_EXPIRED: 4401,
     CloseReason.SHUTDOWN: 1012,
+    CloseReason.SILENT: 1011,
 }
 _CODE_OF_ERROR: Final[tuple[tuple[type[NotifierError], int], ...]] = (
     (LimitExceeded, 4004),

@@ -30,52 +30,79 @@ class Rules:
     frames_burst: int = 100
 
 
-class Conversation:
-    """Answers the frames of one session. Every method runs in one turn of the event loop."""
+class Allowance:
+    """The frames that one client may still send."""
 
-    def __init__(
-        self, session: Session, *, hub: Hub, pulse: Pulse, authenticate: Authenticate, grant: Grant, rules: Rules
-    ) -> None:
-        self._session = session
+    __slots__ = ("_frames", "_per_second", "_room", "_spent_at")
+
+    def __init__(self, rules: Rules) -> None:
+        self._per_second = rules.frames_per_second
+        self._room = float(rules.frames_burst)
+        self._frames = self._room
+        self._spent_at = time.monotonic()
+
+    def spend(self) -> None:
+        """Take one frame out of it. Raises HangUp when there is none left."""
+        now = time.monotonic()
+        self._frames = min(self._room, self._frames + (now - self._spent_at) * self._per_second) - 1
+        self._spent_at = now
+        if self._frames < 0:
+            raise HangUp(TOO_MANY_MESSAGES, "too_many_messages")
+
+
+class Conversation:
+    """Answers the frames of sessions. Every method runs in one turn of the event loop, and keeps nothing."""
+
+    def __init__(self, *, hub: Hub, pulse: Pulse, authenticate: Authenticate, grant: Grant, rules: Rules) -> None:
         self._hub = hub
         self._pulse = pulse
         self._authenticate = authenticate
         self._grant = grant
         self._rules = rules
-        self._allowance = float(rules.frames_burst)
-        self._heard_at = time.monotonic()
 
-    def receive(self, text: str | None) -> None:
-        """Answer one frame; None stands for a binary one. Raises HangUp when the session must end."""
-        self._spend()
+    def allowance(self) -> Allowance:
+        """What a new client may send."""
+        return Allowance(self._rules)
+
+    def receive(self, session: Session, text: str | None) -> None:
+        """Answer one message; None stands for a binary one. Raises HangUp when the session must end."""
         frame = read_object(text, limit_bytes=self._rules.frame_limit_bytes)
+        self._hub.settle(session)
         ref = frame.get("ref")
         if ref is not None and not (isinstance(ref, str | int) and len(str(ref)) <= REF_LIMIT):
-            self._complain(None, "frame_invalid", f"ref is a string or a number of at most {REF_LIMIT} characters")
+            self._complain(
+                session, None, "frame_invalid", f"ref is a string or a number of at most {REF_LIMIT} characters"
+            )
             return
         match frame.get("type"):
             case "ping":
-                self._answer("pong", ref, position=str(self._hub.position_of(self._session)))
+                self._answer(session, "pong", ref, position=str(self._hub.position_of(session)))
             case "subscribe":
-                self._subscribe(ref, frame)
+                self._subscribe(session, ref, frame)
             case "unsubscribe":
-                self._unsubscribe(ref, frame)
+                self._unsubscribe(session, ref, frame)
             case "refresh":
-                self._refresh(ref, frame)
+                self._refresh(session, ref, frame)
             case "auth":
-                self._complain(ref, "already_authenticated", "this session has its token; renew it with refresh")
+                self._complain(
+                    session, ref, "already_authenticated", "this session has its token; renew it with refresh"
+                )
             case _:
-                self._complain(ref, "frame_type_unknown", "expected auth, subscribe, unsubscribe, refresh or ping")
+                self._complain(
+                    session, ref, "frame_type_unknown", "expected auth, subscribe, unsubscribe, refresh or ping"
+                )
 
-    def _subscribe(self, ref: object, frame: Mapping[str, Any]) -> None:
+    def _subscribe(self, session: Session, ref: object, frame: Mapping[str, Any]) -> None:
         topics, presented = frame.get("topics"), frame.get("position")
         if not is_list_of_strings(topics) or not (presented is None or isinstance(presented, str)):
-            self._complain(ref, "frame_invalid", "subscribe takes topics, an array of strings, and position, a string")
+            self._complain(
+                session, ref, "frame_invalid", "subscribe takes topics, an array of strings, and position, a string"
+            )
             return
-        session = self._session
         granted, denied = self._grant(session.identity, topics, session.topics)
         resume = self._hub.subscribe(session, granted, presented)
         self._answer(
+            session,
             "subscribed",
             ref,
             topics=sorted(granted),
@@ -85,21 +112,20 @@ class Conversation:
         )
         self._hub.advance(session)
 
-    def _unsubscribe(self, ref: object, frame: Mapping[str, Any]) -> None:
+    def _unsubscribe(self, session: Session, ref: object, frame: Mapping[str, Any]) -> None:
         topics = frame.get("topics")
         if not is_list_of_strings(topics):
-            self._complain(ref, "frame_invalid", "unsubscribe takes topics, an array of strings")
+            self._complain(session, ref, "frame_invalid", "unsubscribe takes topics, an array of strings")
             return
-        removed = sorted(self._session.topics.intersection(topics))
-        self._hub.unsubscribe(self._session, removed)
-        self._answer("unsubscribed", ref, topics=removed, position=str(self._hub.position_of(self._session)))
+        removed = sorted(session.topics.intersection(topics))
+        self._hub.unsubscribe(session, removed)
+        self._answer(session, "unsubscribed", ref, topics=removed, position=str(self._hub.position_of(session)))
 
-    def _refresh(self, ref: object, frame: Mapping[str, Any]) -> None:
+    def _refresh(self, session: Session, ref: object, frame: Mapping[str, Any]) -> None:
         token = frame.get("token")
         if not isinstance(token, str):
-            self._complain(ref, "frame_invalid", "refresh takes token, a string")
+            self._complain(session, ref, "frame_invalid", "refresh takes token, a string")
             return
-        session = self._session
         try:
             identity = self._authenticate(token)
         except Unauthenticated as error:
@@ -109,22 +135,13 @@ class Conversation:
         topics, _ = self._grant(identity, sorted(session.topics), frozenset())
         self._hub.refresh(session, identity, frozenset(topics))
         self._pulse.renew(session)
-        self._answer("refreshed", ref, expires_at=frames.expiry(session), topics=sorted(topics))
+        self._answer(session, "refreshed", ref, expires_at=frames.expiry(session), topics=sorted(topics))
 
-    def _spend(self) -> None:
-        """Take one frame out of the session's allowance."""
-        now = time.monotonic()
-        earned = (now - self._heard_at) * self._rules.frames_per_second
-        self._allowance = min(float(self._rules.frames_burst), self._allowance + earned) - 1
-        self._heard_at = now
-        if self._allowance < 0:
-            raise HangUp(TOO_MANY_MESSAGES, "too_many_messages")
+    def _answer(self, session: Session, kind: str, ref: object, **fields: object) -> None:
+        session.outlet.answer(frames.message(kind, ref=ref, **fields))
 
-    def _answer(self, kind: str, ref: object, **fields: object) -> None:
-        self._session.outlet.write([frames.message(kind, ref=ref, **fields)])
-
-    def _complain(self, ref: object, code: str, detail: str) -> None:
-        self._answer("error", ref, code=code, detail=detail)
+    def _complain(self, session: Session, ref: object, code: str, detail: str) -> None:
+        self._answer(session, "error", ref, code=code, detail=detail)
 
 
 def read_object(text: str | None, *, limit_bytes: int) -> Mapping[str, Any]:

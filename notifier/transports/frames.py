@@ -1,12 +1,15 @@
 """The frames of `notifier.v1`: what the service says to a session, prepared once for however many hear it."""
 
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifier.core.envelope import Envelope, Position
 from notifier.core.notification import rfc3339
 from notifier.core.ports import CloseReason, FrameMaker
+from notifier.core.ports import Frame as Writable
 from notifier.core.replay import Resume
 from notifier.core.session import Session
 
@@ -14,25 +17,97 @@ PROTOCOL: Final = "notifier.v1"
 # ASCII, since some frames echo what a client sent, lone surrogates and all.
 _to_json: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 
+# In the first byte of a frame: it is the last of its message, and one of text; it is compressed.
+_TEXT: Final = 0x81
+_RSV1: Final = 0x40
+_END_OF_BLOCK: Final = b"\x00\x00\xff\xff"
+
+
+def deflate(message: bytes) -> bytes:
+    """Compress a message for permessage-deflate without context takeover (RFC 7692, 7.2.1): all can share it."""
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_END_OF_BLOCK)
+
+
+def _head(first: int, size: int) -> bytes:
+    """The beginning of a frame that is not masked."""
+    if size < 126:
+        return bytes((first, size))
+    return struct.pack("!BBH", first, 126, size) if size < 65_536 else struct.pack("!BBQ", first, 127, size)
+
 
 class Frame:
-    """One JSON message. `json` is UTF-8; `text` is the same for servers that want a `str`, decoded once."""
+    """One JSON message, as UTF-8.
 
-    __slots__ = ("_text", "json")
+    `wire` is the WebSocket frame around it (RFC 6455, 5.2), ready for any number of connections.
+    """
 
-    def __init__(self, message: bytes) -> None:
-        self.json = message
+    __slots__ = ("_deflated", "_message_at", "_text", "wire")
+
+    def __init__(self, *message: bytes) -> None:
+        head = _head(_TEXT, sum(map(len, message)))
+        self.wire: bytes = b"".join((head, *message))
+        self._message_at = len(head)
         self._text: str | None = None  # None until somebody asks.
+        self._deflated: bytes | None = None
 
     @property
     def size(self) -> int:
-        return len(self.json)
+        return len(self.wire)
 
     @property
-    def text(self) -> str:
+    def json(self) -> bytes:
+        return self.wire[self._message_at :]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The message, for servers that frame text themselves."""
         if self._text is None:
             self._text = self.json.decode()
-        return self._text
+        return (self._text,)
+
+    @property
+    def deflated(self) -> bytes:
+        """The frame for connections that have negotiated permessage-deflate; as it is, where that is no longer."""
+        if self._deflated is None:
+            message = deflate(self.json)
+            deflated = _head(_TEXT | _RSV1, len(message)) + message
+            self._deflated = min(self.wire, deflated, key=len)
+        return self._deflated
+
+
+class Ping:
+    """A ping of WebSocket; where the server frames messages itself, it sends its own."""
+
+    wire: Final = b"\x89\x00"
+    deflated: Final = wire
+    size: Final = len(wire)
+    texts: Final[tuple[str, ...]] = ()
+
+
+class Joined:
+    """Several frames that are written at once."""
+
+    __slots__ = ("_deflated", "_frames", "wire")
+
+    def __init__(self, frames: Sequence[Writable]) -> None:
+        self._frames = frames
+        self.wire = b"".join([frame.wire for frame in frames])
+        self._deflated: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.wire)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(text for frame in self._frames for text in frame.texts)
+
+    @property
+    def deflated(self) -> bytes:
+        if self._deflated is None:
+            self._deflated = b"".join([frame.deflated for frame in self._frames])
+        return self._deflated
 
 
 class Frames:
@@ -41,10 +116,14 @@ class Frames:
     def notification(self, position: Position, envelope: Envelope) -> Frame:
         """Put the sealed bytes, as they are, behind their position."""
         head = f'{{"type":"notification","position":"{position}","notification":'
-        return Frame(b"%b%b}" % (head.encode(), envelope.sealed))
+        return Frame(head.encode(), envelope.sealed, b"}")
 
-    def heartbeat(self, position: Position) -> Frame:
-        return message("heartbeat", position=str(position))
+    def join(self, frames: Sequence[Writable]) -> Writable:
+        return frames[0] if len(frames) == 1 else Joined(frames)
+
+    def heartbeat(self, position: Position) -> Writable:
+        """With a ping behind it in the same write, since browsers cannot send one, and must answer it."""
+        return Joined([message("heartbeat", position=str(position)), Ping()])
 
     def token_expiring(self, in_seconds: int) -> Frame:
         return message("token_expiring", in_seconds=in_seconds)

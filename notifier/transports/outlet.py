@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from math import inf
+from typing import Any, Final
 
 from notifier.core.ports import CloseReason, Frame, Outlet
 from notifier.transports.closing import CODE_OF_REASON
@@ -17,6 +18,8 @@ class AsgiOutlet:
     ASGI has no way to write without waiting, so a task per connection does it: `run`.
     `on_hang_up` is called once, when this side has decided to close.
     """
+
+    heard_at: Final = inf  # ASGI tells of no pong; the server sends its own pings, and cuts who is silent.
 
     def __init__(self, send: Send, *, limit_bytes: int) -> None:
         self._send = send
@@ -32,16 +35,26 @@ class AsgiOutlet:
         self.closing: tuple[int, str] | None = None  # Code and reason, once this side has decided to close.
         self._has_ended = False  # Set when `run` is over: nothing written from then on would be sent.
 
-    def write(self, frames: Sequence[Frame]) -> bool:
-        """Take all of the frames, or none."""
-        size = sum(frame.size for frame in frames)
-        if self.closing or self._has_ended or (self._waiting and self._waiting_bytes + size > self._limit_bytes):
+    @property
+    def is_drained(self) -> bool:
+        """Nothing waits; between two frames of one stretch something does."""
+        return not self._waiting
+
+    def write(self, frame: Frame) -> bool:
+        """Take the frame, or refuse it."""
+        if self.closing or self._has_ended or (self._waiting and self._waiting_bytes + frame.size > self._limit_bytes):
             return False
-        self._waiting.extend(frames)
-        self._waiting_bytes += size
+        self.answer(frame)
+        return True
+
+    def answer(self, frame: Frame) -> None:
+        """Take the frame; the reader waits for `emptied` before it asks for another."""
+        if self.closing or self._has_ended:
+            return
+        self._waiting.append(frame)
+        self._waiting_bytes += frame.size
         self._empty.clear()
         self._changed.set()
-        return True
 
     def close(self, reason: CloseReason) -> None:
         """Close with the code of the reason, behind what waits."""
@@ -81,8 +94,9 @@ class AsgiOutlet:
     async def _send_waiting(self) -> None:
         while self._waiting:
             frame = self._waiting[0]
-            await self._send({"type": "websocket.send", "text": frame.text})
-            self.moved_at = self._loop.time()
+            for text in frame.texts:
+                await self._send({"type": "websocket.send", "text": text})
+                self.moved_at = self._loop.time()
             self._waiting.popleft()
             self._waiting_bytes -= frame.size
 

@@ -17,7 +17,7 @@ from notifier.core.errors import NotifierError, UpgradeRequired
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity
 from notifier.core.pipeline import Pipeline
-from notifier.core.ports import Frame
+from notifier.core.ports import Frame, Outlet
 from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.transports.closing import AUTH_TIMEOUT, HangUp
@@ -87,6 +87,9 @@ class WebSocketSessions:
         self._news = news
         self._rules = rules
         self._timing = timing
+        self._conversation = Conversation(
+            hub=hub, pulse=pulse, authenticate=door.authenticate, grant=door.grant, rules=rules
+        )
         self._write_limit_bytes = write_limit_bytes
         self._query_token = query_token
 
@@ -187,7 +190,7 @@ class WebSocketSessions:
             self._hub.remove(session)
             _log_end(session, outlet.closing or ended, loop.time() - began)
 
-    def _open(self, handshake: Handshake, identity: Identity, outlet: AsgiOutlet) -> Session:
+    def _open(self, handshake: Handshake, identity: Identity, outlet: Outlet) -> Session:
         """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap."""
         granted, denied = self._door.grant(identity, handshake.topics, frozenset())
         session = Session(secrets.token_hex(16), identity, granted, outlet)
@@ -196,26 +199,21 @@ class WebSocketSessions:
         heartbeat_seconds = self._timing.heartbeat_seconds
         now_ms = int(time.time() * 1000)
         first = welcome(session, resume, denied=denied, heartbeat_seconds=heartbeat_seconds, now_ms=now_ms)
-        outlet.write([first, *self._news()])
+        for frame in (first, *self._news()):
+            outlet.answer(frame)
         self._hub.advance(session)
         return session
 
     async def _listen(self, websocket: WebSocket, session: Session, outlet: AsgiOutlet) -> tuple[int, str]:
         """Answer frames until the connection ends. Returns the close code and who ended it."""
-        conversation = Conversation(
-            session,
-            hub=self._hub,
-            pulse=self._pulse,
-            authenticate=self._door.authenticate,
-            grant=self._door.grant,
-            rules=self._rules,
-        )
+        allowance = self._conversation.allowance()
         try:
             while True:
                 text = await _receive(websocket)
                 await outlet.emptied()  # Who does not read our answers is not read either.
                 if outlet.closing is None:
-                    conversation.receive(text)
+                    allowance.spend()
+                    self._conversation.receive(session, text)
         except HangUp as hang_up:
             self._hub.remove(session)
             outlet.hang_up(hang_up.code, hang_up.reason)

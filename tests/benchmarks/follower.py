@@ -6,7 +6,6 @@ python -m tests.benchmarks.follower URL PREFIX COUNT prints how many it reads pe
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
 
 import uvloop
 
@@ -29,10 +28,14 @@ USERS = 1_000
 class Nowhere:
     """An outlet that takes everything: what is measured ends where sockets begin."""
 
-    moved_at = 0.0
+    is_drained = True
+    moved_at = heard_at = 0.0
 
-    def write(self, frames: Sequence[Frame]) -> bool:
+    def write(self, frame: Frame) -> bool:
         return True
+
+    def answer(self, frame: Frame) -> None:
+        raise AssertionError("nobody asks")
 
     def close(self, reason: CloseReason) -> None:
         raise AssertionError(f"nobody is to be closed: {reason}")

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from notifier.core.envelope import Envelope, Position
 from notifier.core.ports import CloseReason, Frame, FrameMaker, Outlet
@@ -25,12 +26,50 @@ class PlainFrame:
     def text(self) -> str:
         return f"{self.kind} {self.position} {self.envelope.id if self.envelope else self.number}"
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.text,)
+
+    @property
+    def wire(self) -> bytes:
+        return self.text.encode()
+
+    deflated = wire
+
+    @property
+    def parts(self) -> tuple["PlainFrame", ...]:
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFrames:
+    """Frames that are written at once, and still know what each of them says."""
+
+    parts: tuple[PlainFrame, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part.text for part in self.parts)
+
+    @property
+    def wire(self) -> bytes:
+        return b"".join(part.wire for part in self.parts)
+
+    deflated = wire
+
 
 class PlainFrames:
     """Makes plain frames."""
 
     def notification(self, position: Position, envelope: Envelope) -> PlainFrame:
         return PlainFrame("notification", position, envelope)
+
+    def join(self, frames: Sequence[Frame]) -> JoinedFrames:
+        return JoinedFrames(tuple(part for frame in frames for part in parts_of(frame)))
 
     def heartbeat(self, position: Position) -> PlainFrame:
         return PlainFrame("heartbeat", position)
@@ -48,6 +87,27 @@ class PlainFrames:
         return PlainFrame("reconnect", position, number=after_ms)
 
 
+def parts_of(frame: Frame) -> tuple[PlainFrame, ...]:
+    """The messages of a frame that was made here."""
+    assert isinstance(frame, PlainFrame | JoinedFrames)
+    return frame.parts
+
+
+class HandLoop:
+    """An event loop that turns when it is told to."""
+
+    def __init__(self) -> None:
+        self._callbacks: deque[Callable[[], None]] = deque()
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def run(self) -> None:
+        """Turn until nothing is left to do."""
+        while self._callbacks:
+            self._callbacks.popleft()()
+
+
 class BoundedOutlet:
     """Holds frames until its client takes them: any number of bytes when none wait, else at most `limit_bytes`.
 
@@ -62,6 +122,8 @@ class BoundedOutlet:
         self.moved_at = monotonic()
         self.written: list[PlainFrame] = []  # All that was ever accepted, in order.
         self.taken: list[PlainFrame] = []
+        self.writes = 0
+        self.heard_at = inf
         self.closed: CloseReason | None = None
         self.closes = 0
 
@@ -69,15 +131,21 @@ class BoundedOutlet:
         """Frames that wait."""
         return len(self._waiting)
 
-    def write(self, frames: Sequence[Frame]) -> bool:
-        size = sum(frame.size for frame in frames)
-        if self.closed or (self._waiting and sum(frame.size for frame in self._waiting) + size > self._limit_bytes):
+    @property
+    def is_drained(self) -> bool:
+        return not self._waiting
+
+    def write(self, frame: Frame) -> bool:
+        waiting = sum(frame.size for frame in self._waiting)
+        if self.closed or (self._waiting and waiting + frame.size > self._limit_bytes):
             return False
-        for frame in frames:
-            assert isinstance(frame, PlainFrame)
-            self._waiting.append(frame)
-            self.written.append(frame)
+        self.writes += 1
+        self.answer(frame)
         return True
+
+    def answer(self, frame: Frame) -> None:
+        self._waiting += parts_of(frame)
+        self.written += parts_of(frame)
 
     def close(self, reason: CloseReason) -> None:
         self.closes += 1

@@ -40,11 +40,13 @@ class Life:
 
     def step(self) -> None:
         doings = [self._send] * 5 + [self._connect, self._connect, self._take, self._take, self._take]
+        doings += [self.world.turn, self.world.turn]
         doings += [self._disconnect, self._subscribe, self._unsubscribe, self._refresh, self._beat, self._wait]
         self.random.choice(doings)()
 
     def _send(self) -> None:
-        self.world.send(*[self._envelope() for _ in range(self.random.choice([1, 1, 2, 5]))])
+        envelopes = [self._envelope() for _ in range(self.random.choice([1, 1, 2, 5]))]
+        self.world.send(*envelopes, after_seconds=self.random.choice([0, 0, 1]))
 
     def _envelope(self) -> Envelope:
         random = self.random
@@ -102,6 +104,7 @@ class Life:
             self.world.beat(client)
 
     def _wait(self) -> None:
+        self.world.turn()  # What is put off is put off for milliseconds, in which nothing expires.
         self.world.clock.now += self.random.choice([0.5, 2.0])
 
     def _open(self) -> Client | None:

@@ -92,7 +92,7 @@ async def test_a_session_that_takes_nothing_is_closed_all_the_same(hub: Hub) -> 
     outlet = BoundedOutlet(limit_bytes=0)
     session = Session("s", identity(), (), outlet)
     hub.register(session, None)
-    outlet.write([PlainFrames().heartbeat(at(7))])
+    outlet.write(PlainFrames().heartbeat(at(7)))
 
     assert await drain(hub, [session]) == 1
     assert outlet.closed is CloseReason.DRAIN

@@ -13,7 +13,7 @@ from notifier.core.ports import CloseReason
 from notifier.core.session import Session
 from notifier.core.window import Window
 from tests.core.builders import ACME, OTHER, at, envelope, identity, role, topic, user
-from tests.core.fakes import BoundedOutlet, PlainFrame, PlainFrames
+from tests.core.fakes import BoundedOutlet, HandLoop, PlainFrame, PlainFrames
 from tests.core.world import Client, World
 
 LARGE = b"x" * 40 * 1024  # One fits a chunk of a replay, two do not.
@@ -112,7 +112,8 @@ class Population:
         self.topics = [f"t{number}" for number in range(12)]
         self.names = [*map(user, self.users), *map(topic, self.topics), *map(role, self.roles)]
         self.window = Window(at(0), opened_at_ms=0)
-        self.hub = Hub(self.window, PlainFrames())
+        self.loop = HandLoop()
+        self.hub = Hub(self.window, PlainFrames(), later=self.loop.call_later)
 
     def session(self, number: int) -> tuple[Session, BoundedOutlet]:
         """One that resumes from the start."""
@@ -141,6 +142,7 @@ class Population:
         for position, item in entries:
             self.window.append(position, item)
         self.hub.deliver(Batch(before, entries))
+        self.loop.run()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -107,7 +107,7 @@ async def test_the_next_outage_is_told_like_the_first(watched: Watched) -> None:
 
 async def test_sessions_stay_open_and_one_that_is_full_is_spared(watched: Watched) -> None:
     healthy, full = watched.join("alice"), watched.join("bob", limit_bytes=1)
-    full.write([PlainFrame("welcome")])
+    full.write(PlainFrame("welcome"))
     await watched.after(0.0, is_lost=True)
     await watched.after(PATIENCE_SECONDS, is_lost=True)
 

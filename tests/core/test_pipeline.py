@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ class Replica:
         self.clock = HandClock()
         self.journal = journal or MemoryJournal(epoch="e")
         self.window = Window(at(0), opened_at_ms=0)
-        self.hub = Hub(self.window, PlainFrames(), clock=self.clock)
+        self.hub = Hub(self.window, PlainFrames(), clock=self.clock, monotonic=count().__next__)
         self.pipeline = Pipeline(
             self.journal,
             self.window,

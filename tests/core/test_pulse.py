@@ -12,7 +12,7 @@ from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.core.window import Window
 from tests.core.builders import at, envelope, identity
-from tests.core.fakes import BoundedOutlet, HandClock, PlainFrames
+from tests.core.fakes import BoundedOutlet, HandClock, HandLoop, PlainFrames
 
 HEARTBEAT_SECONDS = 25.0
 TICK_SECONDS = 1.0
@@ -29,7 +29,8 @@ class Ward:
     def __post_init__(self) -> None:
         self.window = Window(at(0), opened_at_ms=0, max_age_seconds=3600)
         self.frames = PlainFrames()
-        self.hub = Hub(self.window, self.frames, clock=self.wall, monotonic=self.monotonic)
+        self.loop = HandLoop()
+        self.hub = Hub(self.window, self.frames, clock=self.wall, monotonic=self.monotonic, later=self.loop.call_later)
         self.pulse = Pulse(
             self.hub,
             self.window,
@@ -108,7 +109,7 @@ def test_a_heartbeat_tells_how_far_its_session_stands() -> None:
     ward = Ward(stall_seconds=1e6)
     _, live = ward.open()
     _, behind = ward.open(limit_bytes=50)
-    behind.write([PlainFrames().token_expiring(0)])
+    behind.write(PlainFrames().token_expiring(0))
     ward.deliver(envelope(sealed=b"x" * 100))
 
     ward.turn_until(50.0 + HEARTBEAT_SECONDS + 2 * TICK_SECONDS)
@@ -140,7 +141,7 @@ def test_the_notices_are_spread(ward: Ward) -> None:
 def test_a_notice_that_was_refused_comes_again_until_it_is_taken(ward: Ward) -> None:
     """A client that misses it for a moment of slowness would lose its session."""
     _, outlet = ward.open(life_seconds=100, limit_bytes=1)
-    outlet.write([PlainFrames().heartbeat(at(0))])
+    outlet.write(PlainFrames().heartbeat(at(0)))
     ward.turn_until(50.0 + 92)
     was_refused = "token_expiring" not in outlet.kinds()
 
@@ -201,7 +202,7 @@ def test_renewing_many_times_does_not_multiply_what_is_written(ward: Ward) -> No
 
 def test_a_session_that_is_behind_and_takes_nothing_is_closed_once(ward: Ward) -> None:
     _, outlet = ward.open(limit_bytes=1)
-    outlet.write([PlainFrames().heartbeat(at(0))])
+    outlet.write(PlainFrames().heartbeat(at(0)))
     ward.deliver(envelope())
 
     ward.turn_until(50.0 + 19)
@@ -214,7 +215,7 @@ def test_a_session_that_is_behind_and_takes_nothing_is_closed_once(ward: Ward) -
 
 def test_a_session_that_is_behind_and_takes_a_little_now_and_then_is_kept(ward: Ward) -> None:
     _, outlet = ward.open()
-    outlet.write([PlainFrames().token_expiring(0)] * 50)
+    outlet.write(PlainFrames().join([PlainFrames().token_expiring(0)] * 50))
     session = next(iter(ward.hub))
     ward.hub.replay.start(session, at(0))
     for _ in range(10):

@@ -13,7 +13,7 @@ from notifier.core.replay import Resume
 from notifier.core.session import Session
 from notifier.core.window import Window
 from tests.core.builders import at
-from tests.core.fakes import BoundedOutlet, HandClock, PlainFrame, PlainFrames
+from tests.core.fakes import BoundedOutlet, HandClock, HandLoop, PlainFrame, PlainFrames
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,18 @@ class World:
 
     def __init__(self, *, max_bytes: int = 2**30, max_running: int = 1_000) -> None:
         self.clock = HandClock()
+        self.monotonic = HandClock()
         self.frames = PlainFrames()
         self.window = Window(at(0), opened_at_ms=self.now_ms, max_bytes=max_bytes)
-        self.hub = Hub(self.window, self.frames, max_running_cursors=max_running, clock=self.clock)
+        self.loop = HandLoop()
+        self.hub = Hub(
+            self.window,
+            self.frames,
+            max_running_cursors=max_running,
+            clock=self.clock,
+            monotonic=self.monotonic,
+            later=self.loop.call_later,
+        )
         self.journal: dict[str, Sent] = {}  # by id
         self.clients: list[Client] = []
         self.statuses: list[str] = []
@@ -74,8 +83,9 @@ class World:
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def send(self, *envelopes: Envelope) -> None:
-        """One record, read as the pipeline reads it."""
+    def send(self, *envelopes: Envelope, after_seconds: float = 1.0) -> None:
+        """One record, read as the pipeline reads it, so long after the last one."""
+        self.monotonic.now += after_seconds
         before, offset, moment = self.window.tail, next(self._offsets), next(self._moments)
         entries = [(at(offset, index), envelope) for index, envelope in enumerate(envelopes)]
         for position, envelope in entries:
@@ -98,7 +108,7 @@ class World:
         client.session = session = Session(f"s{next(self._moments)}", client.identity, client.topics, outlet)
         outlet.drained = lambda: self.hub.advance(session)
         resume = self.hub.register(session, client.stored)
-        outlet.write([PlainFrame("welcome", resume.position)])
+        outlet.write(PlainFrame("welcome", resume.position))
         client.claims = [Claim(resume.position.ordinal, next(self._moments))]
         client.states = [(0, session.addresses())]
         client.checked = 0
@@ -118,30 +128,35 @@ class World:
         self.check()
 
     def subscribe(self, client: Client, topic: str, presented: str | None = None) -> Resume:
-        session = self._session(client)
+        session = self._settled(client)
         resume = self.hub.subscribe(session, [topic], presented)
         client.topics = session.topics
         self._note_addresses(client)
         if resume.status == "resumed":
             only = frozenset([Address("topic", topic)])
             client.claims.append(Claim(resume.position.ordinal, next(self._moments), only))
-        client.outlet.write([PlainFrame("subscribed", self.hub.position_of(session))])
+        client.outlet.write(PlainFrame("subscribed", self.hub.position_of(session)))
         self.hub.advance(session)
         self.check()
         return resume
 
     def unsubscribe(self, client: Client, topic: str) -> None:
-        session = self._session(client)
+        session = self._settled(client)
         self.hub.unsubscribe(session, [topic])
         client.topics = session.topics
         self._note_addresses(client)
-        client.outlet.write([PlainFrame("unsubscribed", self.hub.position_of(session))])
+        client.outlet.write(PlainFrame("unsubscribed", self.hub.position_of(session)))
         self.check()
 
     def refresh(self, client: Client, identity: Identity, topics: frozenset[str]) -> None:
-        self.hub.refresh(self._session(client), identity, topics)
+        self.hub.refresh(self._settled(client), identity, topics)
         client.identity, client.topics = identity, topics
         self._note_addresses(client)
+        self.check()
+
+    def turn(self) -> None:
+        """The event loop does what was put off."""
+        self.loop.run()
         self.check()
 
     def take(self, client: Client, number: int) -> None:
@@ -149,11 +164,12 @@ class World:
         self.check()
 
     def beat(self, client: Client) -> None:
-        client.outlet.write([self.frames.heartbeat(self.hub.position_of(self._session(client)))])
+        client.outlet.write(self.frames.heartbeat(self.hub.position_of(self._session(client))))
         self.check()
 
     def settle(self) -> None:
         """Everybody reads until nothing is left; then each open session is live, and has all that it is owed."""
+        self.turn()
         while any(len(client.outlet) for client in self.clients if client.is_open):
             for client in self.clients:
                 if client.is_open:
@@ -228,6 +244,12 @@ class World:
 
     def _note_addresses(self, client: Client) -> None:
         client.states.append((next(self._moments), self._session(client).addresses()))
+
+    def _settled(self, client: Client) -> Session:
+        """The session, behind all that it was owed: so the transports begin whatever they do with one."""
+        self.hub.settle(self._session(client))
+        self.check()
+        return self._session(client)
 
     def _session(self, client: Client) -> Session:
         assert client.session is not None

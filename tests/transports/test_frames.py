@@ -22,8 +22,9 @@ def test_the_sealed_bytes_stand_in_the_frame_as_they_are() -> None:
     frame = Frames().notification(Position("e", 2, 3), envelope)
 
     assert frame.json == b'{"type":"notification","position":"e.2.3","notification":' + SEALED + b"}"
-    assert frame.text == frame.json.decode()
-    assert frame.size == len(frame.json)
+    assert frame.texts == (frame.json.decode(),)
+    assert frame.wire == bytes([0x81, len(frame.json)]) + frame.json
+    assert frame.size == len(frame.wire)
 
 
 def test_fields_without_a_value_are_left_out() -> None:
@@ -36,7 +37,7 @@ def test_lone_surrogates_of_a_client_stay_escaped() -> None:
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_every_reason_to_close_has_a_code(reason: CloseReason) -> None:
-    assert CODE_OF_REASON[reason] in {4000, 4001, 4401, 1012}
+    assert CODE_OF_REASON[reason] in {4000, 4001, 4401, 1011, 1012}
 
 
 @pytest.mark.parametrize(

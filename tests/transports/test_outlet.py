@@ -5,7 +5,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from notifier.core.ports import CloseReason
-from notifier.transports.frames import Frame
+from notifier.transports.frames import Frame, Frames
 from notifier.transports.outlet import AsgiOutlet
 
 
@@ -46,7 +46,7 @@ async def test_frames_go_out_in_order_and_the_close_behind_them() -> None:
     wire = Wire()
     outlet = AsgiOutlet(wire.send, limit_bytes=100)
 
-    outlet.write([frame("a"), frame("b")])
+    outlet.write(Frames().join([frame("a"), frame("b")]))
     outlet.close(CloseReason.DRAIN)
     await outlet.run(lambda: None)
 
@@ -54,17 +54,18 @@ async def test_frames_go_out_in_order_and_the_close_behind_them() -> None:
 
 
 async def test_a_write_over_the_limit_is_refused_as_a_whole() -> None:
-    outlet = AsgiOutlet(Wire().send, limit_bytes=10)
+    first, second = frame("12345"), Frames().join([frame("123"), frame("456")])
+    outlet = AsgiOutlet(Wire().send, limit_bytes=2 * first.size)
 
-    assert outlet.write([frame("12345")])
-    assert not outlet.write([frame("123"), frame("456")])
-    assert outlet.write([frame("12345")])
+    assert outlet.write(first)
+    assert not outlet.write(second)
+    assert outlet.write(frame("12345"))
 
 
 async def test_a_write_of_any_size_is_taken_when_nothing_waits() -> None:
     outlet = AsgiOutlet(Wire().send, limit_bytes=1)
 
-    assert outlet.write([frame("x" * 1_000)])
+    assert outlet.write(frame("x" * 1_000))
 
 
 async def test_nothing_is_taken_once_it_closes_and_the_first_reason_counts() -> None:
@@ -75,7 +76,7 @@ async def test_nothing_is_taken_once_it_closes_and_the_first_reason_counts() -> 
     outlet.close(CloseReason.FELL_BEHIND)
     outlet.hang_up(4402, "too late")
 
-    assert not outlet.write([frame("a")])
+    assert not outlet.write(frame("a"))
     assert outlet.closing == (4000, "fell_behind")
     assert told == ["hang up"]
 
@@ -84,11 +85,11 @@ async def test_what_drained_writes_goes_out_before_it_counts_as_empty() -> None:
     wire = Wire()
     outlet = AsgiOutlet(wire.send, limit_bytes=100)
     more = [frame("b"), frame("c")]
-    outlet.write([frame("a")])
+    outlet.write(frame("a"))
 
     def drained() -> None:
         if more:
-            outlet.write([more.pop(0)])
+            outlet.write(more.pop(0))
 
     task = asyncio.create_task(outlet.run(drained))
     await outlet.emptied()
@@ -101,7 +102,7 @@ async def test_a_lost_connection_lets_go_of_who_waits_for_it_to_empty() -> None:
     wire = Wire()
     wire.hold()
     outlet = AsgiOutlet(wire.send, limit_bytes=100)
-    outlet.write([frame("a")])
+    outlet.write(frame("a"))
     task = await running(outlet)
     waiting = asyncio.create_task(outlet.emptied())
 
@@ -111,7 +112,7 @@ async def test_a_lost_connection_lets_go_of_who_waits_for_it_to_empty() -> None:
         await asyncio.wait([task])
 
     assert isinstance(task.exception(), OSError)
-    assert not outlet.write([frame("b")])
+    assert not outlet.write(frame("b"))
     await asyncio.wait_for(outlet.emptied(), 10)
 
 
@@ -120,7 +121,7 @@ async def test_moved_at_says_when_the_client_last_took_something() -> None:
     wire.hold()
     outlet = AsgiOutlet(wire.send, limit_bytes=100)
     before = outlet.moved_at
-    outlet.write([frame("a")])
+    outlet.write(frame("a"))
     task = await running(outlet)
     held = outlet.moved_at
     wire.release()
