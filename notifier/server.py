@@ -65,7 +65,7 @@ async def serve(settings: Settings, service: Service, listening: Listening) -> i
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ending.ask, number)
     public = Server(_public_config(settings, service.api))
-    operations = Server(_config(service.operations, lifespan="off"))
+    operations = Server(_config(service.operations, lifespan="off", ws_per_message_deflate=False))
     spare_the_collector()
     async with asyncio.TaskGroup() as servers:
         serving = servers.create_task(public.serve([listening.public]))
@@ -143,9 +143,8 @@ def _public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         app,
         lifespan="on",
         ws_max_size=sessions.frame_limit_bytes,
-        # A client that answers no ping within the next beat is gone.
-        ws_ping_interval=sessions.heartbeat_seconds,
-        ws_ping_timeout=sessions.heartbeat_seconds,
+        ws_per_message_deflate=sessions.deflate,
+        ws_ping_interval=None,  # Sessions are detached, and their heartbeats bring a ping.
         proxy_headers=bool(http.trusted_proxies),
         forwarded_allow_ips=http.trusted_proxies,
         timeout_keep_alive=http.keep_alive_seconds,
@@ -157,7 +156,6 @@ def _config(app: ASGIApp, **options: object) -> uvicorn.Config:
         app,
         http=HttpProtocol,
         ws=SocketProtocol,
-        ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -64,7 +64,9 @@ class Replay:
         self._running: set[Session] = set()
         self._waiting: deque[Session] = deque()
         # Those whose clients read as fast as we write; they go on in stretches, or they would hold the event loop.
-        self._swift: Worklist[Session] = Worklist(self.advance, later=later, monotonic=monotonic)
+        self._swift: Worklist[Session] = Worklist(
+            lambda swift: self.advance(swift.popleft()), later=later, monotonic=monotonic
+        )
 
     def __len__(self) -> int:
         """Sessions that are behind, with those that wait for their turn."""

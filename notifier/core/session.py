@@ -39,10 +39,11 @@ class Owed:
     `before` is the position before the first of them, `size` their bytes together.
     """
 
-    __slots__ = ("before", "frames", "joined", "size")
+    __slots__ = ("before", "count", "frames", "joined", "size")
 
     def __init__(self, frames: tuple[Frame, ...], size: int, before: Position) -> None:
         self.frames = frames
+        self.count = len(frames)
         self.size = size
         self.before = before
         self.joined: Frame | None = None  # Made once, when the first session is written to.

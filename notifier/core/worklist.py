@@ -16,12 +16,12 @@ class Worklist(Generic[_Item]):
     """Items of which each is to be done, the first first, for at most some milliseconds in one turn of the event loop.
 
     Args:
-        do: does one item; it may add others.
+        do: takes one or a few items off the left end, and does them; it may add others.
         later: runs a callback after so many seconds, as an event loop does.
     """
 
     def __init__(
-        self, do: Callable[[_Item], None], *, later: Later, monotonic: Callable[[], float] = time.monotonic
+        self, do: Callable[[deque[_Item]], None], *, later: Later, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._do = do
         self._later = later
@@ -47,7 +47,7 @@ class Worklist(Generic[_Item]):
         items, do, now = self._items, self._do, self._monotonic
         until = now() + STRETCH_SECONDS
         while items:
-            do(items.popleft())
+            do(items)
             if now() > until:
                 break
         self.is_awaited = False

@@ -1,18 +1,28 @@
-"""uvicorn's WebSocket protocol with its gaps closed: what it leaves open, or blames on us, when a client misbehaves.
+"""uvicorn's WebSocket protocol, from the request until the connection is handed over (`detached.py`) or refused.
+
+Its gaps are closed here: what it leaves open, or blames on us, when a client misbehaves.
 
 It overrides private parts of uvicorn, so `pyproject.toml` pins the minor releases that were tried.
 """
 
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import SecurityError
+from websockets.exceptions import NegotiationError, SecurityError
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.typing import ExtensionParameter
 
-INVALID_UTF8: Final = 1007
+from notifier.transports.closing import INVALID_UTF8
+from notifier.transports.detached import HandedOver
+
+HAND_OVER: Final = "notifier.hand_over"
+"""The ASGI extension by which the app takes a connection over: `hand_over` in it returns it as it stands."""
 
 
 def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
@@ -23,6 +33,7 @@ def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
+LARGEST_WINDOW_BITS: Final = 15
 _UNREADABLE: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "at most 128 headers, and 8 KiB for a line"
@@ -30,8 +41,60 @@ _TOO_LARGE: Final = refusal(
 _TWO_ORIGINS: Final = refusal(HTTPStatus.FORBIDDEN, "origin_forbidden", "pages of this origin may not connect")
 
 
+class SharedDeflate(ServerPerMessageDeflateFactory):
+    """Negotiates permessage-deflate so that one compressed frame fits every connection (RFC 7692, 7.1.1)."""
+
+    def __init__(self) -> None:
+        super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Any]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """Decline a client that wants a smaller window than the one that all frames are made for."""
+        answer, extension = super().process_request_params(params, accepted_extensions)
+        if extension.local_max_window_bits < LARGEST_WINDOW_BITS:
+            raise NegotiationError("frames are compressed once, with the largest window")
+        return answer, extension
+
+
+class _Elsewhere:
+    """In the place of a transport that was handed over: what is left of ASGI must not touch it any more."""
+
+    def close(self) -> None:
+        """uvicorn closes behind the app."""
+
+
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection, from its request to its end."""
+    """One WebSocket connection, from its request until it is handed over."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*arguments, **options)
+        self.conn.available_extensions = [SharedDeflate()] if self.config.ws_per_message_deflate else []
+
+    def hand_over(self) -> HandedOver:
+        """Give the connection away as it stands, in one turn of the event loop. Raises OSError when it is gone."""
+        if self.disconnected or self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self.stop_keepalive()
+        self.connections.discard(self)
+        messages = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
+        handed = HandedOver(
+            transport=self.transport,
+            protocol=self.conn,
+            messages=[_text(message) for message in messages],
+            fragments=self._unfinished(),
+            is_writable=self.writable.is_set(),
+            connections=self.connections,
+        )
+        self.transport = _Elsewhere()  # type: ignore[assignment]  # All that is still called of it.
+        return handed
+
+    def _unfinished(self) -> list[Frame]:
+        """What has come of a message whose last fragment has not."""
+        if self.conn.current_size is None:
+            return []
+        opcode = Opcode.TEXT if self.curr_msg_data_type == "text" else Opcode.BINARY
+        return [Frame(opcode, b"".join(self.frames), fin=False)]
 
     def data_received(self, data: bytes) -> None:
         """Answer a request that cannot be read: uvicorn would leave it unanswered and its connection open for ever."""
@@ -46,8 +109,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Refuse two Origins as a bad one, where the library finds the request malformed."""
         if len(event.headers.get_all("Origin")) > 1:
             self._refuse(_TWO_ORIGINS)
-        else:
-            super().handle_connect(event)
+            return
+        super().handle_connect(event)
+        if not self.handshake_complete:  # Else it was refused, and there is no scope.
+            self.scope["extensions"][HAND_OVER] = {"hand_over": self.hand_over}
 
     def handle_ping(self) -> None:
         """Cut a client that pings and never reads the pongs: they would wait in memory without end."""
@@ -75,6 +140,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_initiated = self.handshake_complete = self.close_sent = True
         self.transport.write(answer)
         self.transport.close()
+
+
+def _text(message: ASGIReceiveEvent) -> str | None:
+    text: str | None = message.get("text")  # type: ignore[assignment]  # The types of the events do not know each other.
+    return text
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -1,4 +1,7 @@
-"""Sessions over WebSocket on any ASGI server: admission, then a reader and a writer until one side ends it."""
+"""Sessions over WebSocket: admission through ASGI; then the connection leaves it, where the server lets it.
+
+On any other ASGI server a reader and a writer keep the session until one side ends it, with the same behaviour.
+"""
 
 import asyncio
 import logging
@@ -22,9 +25,11 @@ from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.transports.closing import AUTH_TIMEOUT, HangUp
 from notifier.transports.conversation import Authenticate, Conversation, Grant, Rules
+from notifier.transports.detached import HandedOver, Switchboard
 from notifier.transports.frames import PROTOCOL, welcome
 from notifier.transports.handshake import Handshake, read_handshake, with_first_frame
 from notifier.transports.outlet import AsgiOutlet
+from notifier.transports.socket_protocol import HAND_OVER
 
 log: Final = logging.getLogger(__name__)
 
@@ -90,6 +95,14 @@ class WebSocketSessions:
         self._conversation = Conversation(
             hub=hub, pulse=pulse, authenticate=door.authenticate, grant=door.grant, rules=rules
         )
+        self._board = Switchboard(
+            hub,
+            self._conversation,
+            _log_end,
+            linger_seconds=timing.linger_seconds,
+            write_limit_bytes=write_limit_bytes,
+            frame_limit_bytes=rules.frame_limit_bytes,
+        )
         self._write_limit_bytes = write_limit_bytes
         self._query_token = query_token
 
@@ -123,7 +136,10 @@ class WebSocketSessions:
             await self._hang_up(websocket, hang_up)
         else:
             self._door.count_handshake("admitted")
-            await self._converse(websocket, handshake, identity)
+            if (extension := websocket.scope.get("extensions", {}).get(HAND_OVER)) is not None:
+                self._detach(extension["hand_over"](), handshake, identity)
+            else:
+                await self._converse(websocket, handshake, identity)
 
     def _check(self, handshake: Handshake) -> None:
         """What is refused over plain HTTP, to everybody: a stranger's page, no room, another protocol."""
@@ -170,6 +186,12 @@ class WebSocketSessions:
         except TimeoutError:
             raise HangUp(AUTH_TIMEOUT, "auth_timeout") from None
         return with_first_frame(handshake, text, limit_bytes=self._rules.frame_limit_bytes)
+
+    def _detach(self, handed: HandedOver, handshake: Handshake, identity: Identity) -> None:
+        """Open the session on the bare connection, in one turn of the event loop; nothing of it stays in ASGI."""
+        socket = self._board.connect(handed)
+        session = self._open(handshake, identity, socket)
+        socket.begin(session, handed.messages)
 
     async def _converse(self, websocket: WebSocket, handshake: Handshake, identity: Identity) -> None:
         """Open the session, then read until the end, while the outlet's task writes."""
