@@ -18,7 +18,7 @@ BOOT_SECONDS = 20.0
 class Replica:
     """Runs `notifier serve` on free ports, with insecure development keys unless the environment says otherwise."""
 
-    def __init__(self, log_path: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, log_path: Path, settings: Mapping[str, str] | None = None, *, module: str = "notifier") -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
         defaults = {
             "NOTIFIER_INSECURE": "true",
@@ -30,7 +30,7 @@ class Replica:
         self.log_path = log_path
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "notifier", "serve"],
+                [sys.executable, "-m", module, "serve"],
                 env={**inherited, **defaults, **(settings or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -102,10 +102,15 @@ class HandLoop:
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
 
+    def turn(self) -> None:
+        """Do what there is now."""
+        for _ in range(len(self._callbacks)):
+            self._callbacks.popleft()()
+
     def run(self) -> None:
         """Turn until nothing is left to do."""
         while self._callbacks:
-            self._callbacks.popleft()()
+            self.turn()
 
 
 class BoundedOutlet:
@@ -123,6 +128,8 @@ class BoundedOutlet:
         self.written: list[PlainFrame] = []  # All that was ever accepted, in order.
         self.taken: list[PlainFrame] = []
         self.writes = 0
+        self.on_write: Callable[[], None] = lambda: None
+        self.last: Frame | None = None  # The object that was written last.
         self.heard_at = inf
         self.closed: CloseReason | None = None
         self.closes = 0
@@ -140,6 +147,8 @@ class BoundedOutlet:
         if self.closed or (self._waiting and waiting + frame.size > self._limit_bytes):
             return False
         self.writes += 1
+        self.last = frame
+        self.on_write()
         self.answer(frame)
         return True
 

@@ -12,14 +12,25 @@ from tests.tokens import bearer
 StartReplica = Callable[..., Replica]
 
 
+on_both_paths = pytest.mark.parametrize("module", ["notifier", "tests.ordinary"], indirect=True, scope="module")
+"""For modules about sessions: once as our server keeps them, and once as any other would."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module(request: pytest.FixtureRequest) -> str:
+    """The module that replicas run: the service itself, unless a test asks for another."""
+    name: str = getattr(request, "param", "notifier")
+    return name
+
+
 @pytest.fixture
-def start_replica(tmp_path: Path) -> Iterator[StartReplica]:
+def start_replica(tmp_path: Path, module: str) -> Iterator[StartReplica]:
     """A function that starts a replica; settings are keyword arguments without the NOTIFIER_ prefix."""
     replicas: list[Replica] = []
 
     def start(**settings: str) -> Replica:
         named = {f"NOTIFIER_{name}": value for name, value in settings.items()}
-        replicas.append(Replica(tmp_path / f"replica-{len(replicas)}.log", named))
+        replicas.append(Replica(tmp_path / f"replica-{len(replicas)}.log", named, module=module))
         return replicas[-1]
 
     yield start
@@ -28,9 +39,9 @@ def start_replica(tmp_path: Path) -> Iterator[StartReplica]:
 
 
 @pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+def replica(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Replica]:
     """One replica for all tests of a module; each takes users, topics or tenants of its own."""
-    replica = Replica(tmp_path_factory.mktemp("replica") / "replica.log")
+    replica = Replica(tmp_path_factory.mktemp("replica") / "replica.log", module=module)
     yield replica
     replica.stop()
 

@@ -13,8 +13,10 @@ import pytest
 
 from tests.replica import Replica
 from tests.service.client import PROTOCOL, Client, complaints, eventually, refusal, session, sessions_of
-from tests.service.conftest import StartReplica
+from tests.service.conftest import StartReplica, on_both_paths
 from tests.tokens import bearer, token
+
+pytestmark = on_both_paths
 
 DELAY_SECONDS = 2
 WINDOW_SECONDS = 4

@@ -14,8 +14,10 @@ from websockets.exceptions import InvalidStatus
 
 from tests.replica import Replica
 from tests.service.client import PROTOCOL, bare, complaints, eventually, refusal, session, sessions_of
-from tests.service.conftest import StartReplica
+from tests.service.conftest import StartReplica, on_both_paths
 from tests.tokens import token
+
+pytestmark = on_both_paths
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +28,11 @@ def calm(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+def strict(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Replica]:
     """A replica that takes `?token=`, waits briefly for a first frame, and lets a user have two sessions."""
     yield from configured(
         tmp_path_factory,
+        module,
         SESSIONS__QUERY_TOKEN="true",
         SESSIONS__AUTH_TIMEOUT_SECONDS="0.3",
         SESSIONS__MAX_PER_USER="2",
@@ -37,20 +40,20 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+def full(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Replica]:
     """A replica for three sessions."""
-    yield from configured(tmp_path_factory, SESSIONS__MAX_TOTAL="3")
+    yield from configured(tmp_path_factory, module, SESSIONS__MAX_TOTAL="3")
 
 
 @pytest.fixture(scope="module")
-def replica_for_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+def replica_for_pages(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Replica]:
     """A replica with a list of allowed origins."""
-    yield from configured(tmp_path_factory, HTTP__ALLOWED_ORIGINS="https://example.com,https://*.example.com")
+    yield from configured(tmp_path_factory, module, HTTP__ALLOWED_ORIGINS="https://example.com,https://*.example.com")
 
 
-def configured(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[Replica]:
+def configured(tmp_path_factory: pytest.TempPathFactory, module: str, **settings: str) -> Iterator[Replica]:
     log_path = tmp_path_factory.mktemp("configured") / "replica.log"
-    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()})
+    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()}, module=module)
     yield replica
     replica.stop()
     assert complaints(log_path) == []

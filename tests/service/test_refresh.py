@@ -9,8 +9,10 @@ import pytest
 
 from tests.replica import Replica
 from tests.service.client import PROTOCOL, bare, complaints, session
-from tests.service.conftest import StartReplica
+from tests.service.conftest import StartReplica, on_both_paths
 from tests.tokens import token
+
+pytestmark = on_both_paths
 
 LIFE_SECONDS = 4
 

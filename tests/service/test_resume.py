@@ -11,8 +11,10 @@ import pytest
 
 from tests.replica import Replica
 from tests.service.client import Client, complaints, session
-from tests.service.conftest import StartReplica
+from tests.service.conftest import StartReplica, on_both_paths
 from tests.tokens import bearer
+
+pytestmark = on_both_paths
 
 RECONNECTS = 1_000
 RECONNECTING_USERS = 10

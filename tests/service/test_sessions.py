@@ -12,7 +12,10 @@ import pytest
 
 from tests.replica import Replica
 from tests.service.client import complaints, eventually, session, sessions_of
+from tests.service.conftest import on_both_paths
 from tests.tokens import bearer
+
+pytestmark = on_both_paths
 
 FRAME_LIMIT_BYTES = 16 * 1024
 POSITION = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -24,11 +27,11 @@ TOPIC_RULES = [
 
 
 @pytest.fixture(scope="module")
-def ruled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+def ruled(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Replica]:
     """A replica with topic rules, whose heart beats every second."""
     log_path = tmp_path_factory.mktemp("ruled") / "replica.log"
     settings = {"SESSIONS__HEARTBEAT_SECONDS": "1", "ACCESS__TOPIC_RULES": json.dumps(TOPIC_RULES)}
-    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()})
+    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()}, module=module)
     yield replica
     replica.stop()
     assert complaints(log_path) == []

@@ -9,15 +9,17 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.replica import Replica
 from tests.service.client import complaints, eventually, session, sessions_of
-from tests.service.conftest import StartReplica
+from tests.service.conftest import StartReplica, on_both_paths
 from tests.tokens import bearer
+
+pytestmark = on_both_paths
 
 SMALL_BYTES = 4_096
 STALL_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+def small(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Replica]:
     """A replica with small buffers and a window of 5,000 addresses."""
     log_path = tmp_path_factory.mktemp("small") / "replica.log"
     settings = {
@@ -25,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
         "WINDOW__MAX_INDEX_ENTRIES": "5000",
         "LIMITS__BATCH": "1000000/second",
     }
-    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()})
+    replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()}, module=module)
     yield replica
     replica.stop()
     assert complaints(log_path) == []

@@ -1,0 +1,163 @@
+"""What is joined, what passes what, and for how long is written at a stretch."""
+
+from collections import deque
+
+from notifier.core.audience import EVERYONE
+from notifier.core.delivery import BUSY_SECONDS, JOINED_LIMIT_BYTES
+from notifier.core.worklist import STRETCH_SECONDS, Worklist
+from tests.core.builders import envelope, identity, user
+from tests.core.fakes import HandClock, HandLoop
+from tests.core.world import Client, World
+
+SOON = BUSY_SECONDS / 2
+
+
+def connected(world: World, *names: str, limit_bytes: int = 2**30) -> list[Client]:
+    clients = [world.join(identity(name), limit_bytes=limit_bytes) for name in names]
+    for client in clients:
+        world.connect(client)
+        client.outlet.take()
+        client.outlet.writes = 0
+    return clients
+
+
+def ids(client: Client) -> list[str]:
+    return [frame.envelope.id for frame in client.outlet.written if frame.envelope]
+
+
+def test_a_lone_notification_is_written_at_once() -> None:
+    world = World()
+    (alice,) = connected(world, "alice")
+
+    world.send(envelope(name="n1"))
+
+    assert ids(alice) == ["n1"]
+
+
+def test_what_comes_right_behind_waits_for_more_and_goes_out_in_one_write() -> None:
+    world = World()
+    (alice,) = connected(world, "alice")
+    world.send(envelope(name="n1"))
+
+    for name in ("n2", "n3", "n4"):
+        world.send(envelope(name=name), after_seconds=SOON / 10)
+    put_off = ids(alice)
+    world.turn()
+
+    assert put_off == ["n1"]
+    assert ids(alice) == ["n1", "n2", "n3", "n4"]
+    assert alice.outlet.writes == 2
+
+
+def test_sessions_that_are_owed_the_same_are_written_the_same_object() -> None:
+    world = World()
+    alice, bob, carol = connected(world, "alice", "bob", "carol")
+    world.send(envelope(name="n1"))
+
+    world.send(envelope(name="n2"), after_seconds=0)
+    world.send(envelope(user("carol"), name="n3"), after_seconds=0)
+    world.send(envelope(name="n4"), after_seconds=0)
+    world.turn()
+
+    assert alice.outlet.last is bob.outlet.last
+    assert [ids(client)[1:] for client in (alice, carol)] == [["n2", "n4"], ["n2", "n3", "n4"]]
+
+
+def test_no_more_is_joined_than_a_limit() -> None:
+    world = World()
+    (alice,) = connected(world, "alice")
+    half = b"x" * (JOINED_LIMIT_BYTES // 2)
+    world.send(envelope(name="n0"))
+
+    for number in range(1, 6):
+        world.send(envelope(name=f"n{number}", sealed=half), after_seconds=0)
+    world.turn()
+
+    assert ids(alice) == [f"n{number}" for number in range(6)]
+    assert alice.outlet.writes == 4
+
+
+def test_who_cannot_take_what_is_joined_gets_all_of_it_later() -> None:
+    world = World()
+    (alice,) = connected(world, "alice", limit_bytes=1)
+    world.send(envelope(name="n1"))
+    world.send(envelope(name="n2"), after_seconds=0)
+    world.send(envelope(name="n3"), after_seconds=0)
+
+    world.settle()
+
+    assert ids(alice) == ["n1", "n2", "n3"]
+    assert world.hub.fallen_behind == 1
+
+
+class Crowd(World):
+    """So many sessions that a broadcast takes several stretches: each write moves the clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.people = connected(self, *[f"u{number}" for number in range(200)])
+        for client in self.people:
+            client.outlet.on_write = self._take_time
+
+    def _take_time(self) -> None:
+        self.monotonic.now += STRETCH_SECONDS / 50
+
+    def reached(self) -> int:
+        return sum(len(client.outlet.written) > 1 for client in self.people)
+
+
+def test_a_large_broadcast_is_written_in_stretches() -> None:
+    crowd = Crowd()
+
+    crowd.send(envelope(EVERYONE, name="n1"))
+    first = crowd.reached()
+    crowd.loop.turn()
+    second = crowd.reached()
+    crowd.turn()
+
+    assert 50 <= first < 100
+    assert 50 <= second - first < 100
+    assert crowd.reached() == 200
+
+
+def test_a_personal_notification_passes_a_broadcast_and_brings_its_part_of_that() -> None:
+    crowd = Crowd()
+    crowd.send(envelope(EVERYONE, name="n1"))
+    last = crowd.people[-1]
+    waited = ids(last)
+
+    crowd.send(envelope(user("u199"), name="n2"), after_seconds=0)
+    crowd.loop.turn()
+
+    assert (waited, ids(last)) == ([], ["n1", "n2"])
+    assert crowd.reached() < 200
+
+
+def test_anything_else_that_is_written_comes_behind_what_a_session_is_owed() -> None:
+    crowd = Crowd()
+    crowd.send(envelope(EVERYONE, name="n1"))
+    last = crowd.people[-1]
+
+    crowd.beat(last)
+
+    assert last.outlet.kinds()[-2:] == ["notification", "heartbeat"]
+
+
+def test_a_worklist_does_all_in_order_also_what_is_added_meanwhile() -> None:
+    loop, clock, done = HandLoop(), HandClock(), list[int]()
+
+    def do(items: deque[int]) -> None:
+        done.append(items.popleft())
+        clock.now += STRETCH_SECONDS
+        if done == [0]:
+            work.add(9)
+
+    work = Worklist(do, later=loop.call_later, monotonic=clock)
+    for number in range(3):
+        work.add(number)
+    work.run_in(0)
+    work.run_in(0)
+    loop.run()
+
+    assert done == [0, 1, 2, 9]
+    assert not work

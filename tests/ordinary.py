@@ -1,0 +1,39 @@
+"""The real command with its sessions left in ASGI, as any other server than ours keeps them.
+
+python -m tests.ordinary serve: for tests that hold both ways to keep a session to the same behaviour.
+"""
+
+import sys
+
+import uvicorn
+from starlette.types import ASGIApp
+from websockets.http11 import Request
+
+from notifier import cli, server
+from notifier.settings import Settings
+from notifier.transports.socket_protocol import HAND_OVER, SocketProtocol
+
+make_config = server._public_config
+
+
+class OrdinarySocket(SocketProtocol):
+    """A connection that cannot be taken over."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Withhold the extension: the app runs in the next turn of the event loop."""
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            del self.scope["extensions"][HAND_OVER]
+
+
+def ordinary_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    """The configuration of the public port, with pings by the server."""
+    config = make_config(settings, app)
+    config.ws = OrdinarySocket
+    config.ws_ping_interval = config.ws_ping_timeout = settings.sessions.heartbeat_seconds
+    return config
+
+
+if __name__ == "__main__":
+    server._public_config = ordinary_config
+    sys.exit(cli.main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""What a session that has left ASGI does by itself: pings, floods, and compression."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.frames import Frame, Opcode
+
+from tests.replica import Replica
+from tests.service.client import Client, bare, complaints, session
+from tests.service.raw import RawClient, compressed, control, fragments, raw_client, text
+from tests.tokens import bearer, token
+
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
+BOMBS = 3_000
+
+
+@pytest.fixture(scope="module")
+def deflating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """A replica that offers compression, with a fast heartbeat."""
+    log_path = tmp_path_factory.mktemp("deflating") / "replica.log"
+    settings = {"NOTIFIER_SESSIONS__DEFLATE": "true", "NOTIFIER_SESSIONS__HEARTBEAT_SECONDS": "0.5"}
+    replica = Replica(log_path, settings)
+    yield replica
+    replica.stop()
+    assert complaints(log_path) == []
+
+
+def credentials(user: str) -> str:
+    return f"Authorization: Bearer {token(user)}"
+
+
+async def broadcast(replica: Replica, title: str) -> None:
+    async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as backend:
+        answer = await backend.post("/notify", json={"to": {"everyone": True}, "type": "t", "title": title})
+        assert answer.status_code == 202
+
+
+async def test_a_heartbeat_and_a_ping_come_in_one_write(deflating: Replica) -> None:
+    async with raw_client(deflating, headers=[credentials("beat")]) as client:
+        await client.message()
+        chunk = await client.chunk()
+
+    assert b'{"type":"heartbeat"' in chunk
+    assert chunk.endswith(b"\x89\x00")
+
+
+# -- floods ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [control(Opcode.PING)],
+        [control(Opcode.PONG)],
+        [text(type="nonsense")],
+    ],
+    ids=["pings", "pongs", "messages"],
+)
+async def test_a_flood_of_any_frames_is_cut(replica: Replica, flood: list[bytes]) -> None:
+    async with raw_client(replica, headers=[credentials("flood")]) as client:
+        await client.message()
+        client.send(*flood * 2_000)
+
+        assert await client.close_code() == 4002
+
+
+async def test_endless_empty_fragments_are_cut(replica: Replica) -> None:
+    first, *_ = fragments(b"{", b"}")
+    async with raw_client(replica, headers=[credentials("fragments")]) as client:
+        await client.message()
+        client.send(first, *[control(Opcode.CONT)] * 2_000)
+
+        assert await client.close_code() == 4002
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\x02{}", 1002),
+        (b"\xf1\x80\x00\x00\x00\x00", 1002),
+        (b"\x81\xff" + (2**63 - 1).to_bytes(8, "big") + b"\x00" * 4, 1009),
+        (control(Opcode.CONT), 1002),
+        (Frame(Opcode.CLOSE, b"\x00").serialize(mask=True), 1002),
+        (Frame(Opcode.TEXT, b"\xff").serialize(mask=True), 1007),
+    ],
+    ids=["not masked", "reserved bits", "vast", "continues nothing", "half a code", "no UTF-8"],
+)
+async def test_what_breaks_the_protocol_is_told_so(replica: Replica, frame: bytes, code: int) -> None:
+    async with raw_client(replica, headers=[credentials("wrong")]) as client:
+        await client.message()
+        client.send(frame, text(type="ping"))
+
+        assert await client.close_code() == code
+
+
+# -- compression -----------------------------------------------------------------------------------------------------
+
+
+async def test_without_the_setting_compression_is_declined(replica: Replica) -> None:
+    async with raw_client(replica, headers=[credentials("plain"), DEFLATE]) as client:
+        assert "permessage-deflate" not in client.head.lower()
+
+
+async def test_a_client_that_wants_a_smaller_window_is_served_without_compression(deflating: Replica) -> None:
+    """The one compressed frame that all share would not fit it."""
+    small = f"{DEFLATE}; server_max_window_bits=10"
+    async with raw_client(deflating, headers=[credentials("small"), small]) as client:
+        assert "permessage-deflate" not in client.head.lower()
+
+
+async def test_everybody_gets_the_same_compressed_frame(deflating: Replica) -> None:
+    async with (
+        raw_client(deflating, headers=[credentials("first"), DEFLATE]) as first,
+        raw_client(deflating, headers=[credentials("second"), DEFLATE]) as second,
+        raw_client(deflating, headers=[credentials("third")]) as plain,
+    ):
+        for client in (first, second, plain):
+            await client.message()
+        await broadcast(deflating, "squeeze " * 500)
+        mine, hers = [await compressed_message(client) for client in (first, second)]
+        while (message := await plain.message())["type"] != "notification":
+            pass
+
+    assert "server_no_context_takeover; client_no_context_takeover" in first.head
+    assert mine == hers
+    inflated = zlib.decompressobj(wbits=-15).decompress(mine + b"\x00\x00\xff\xff")
+    assert json.loads(inflated) == message
+    assert len(mine) * 10 < len(inflated)
+
+
+async def compressed_message(client: RawClient) -> bytes:
+    while True:
+        frame = await client.frame()
+        if client.is_compressed:
+            return bytes(frame.data)
+
+
+async def test_a_client_that_compresses_is_understood(deflating: Replica) -> None:
+    async with session(deflating.ws_url, "talker") as client:
+        await client.say(type="ping", ref="y" * 100)
+        pong = await client.frame("pong")
+        await broadcast(deflating, "small")
+        await broadcast(deflating, "large " * 1_000)
+        titles = [(await client.notification())["title"] for _ in range(2)]
+
+    assert pong["ref"] == "y" * 100
+    assert titles == ["small", "large " * 1_000]
+
+
+async def test_compression_holds_also_for_a_session_that_authenticates_by_its_first_frame(deflating: Replica) -> None:
+    async with bare(deflating.ws_url) as late:
+        await late.connection.send(json.dumps({"type": "auth", "token": token("late")}))
+        await late.frame("welcome")
+        await broadcast(deflating, "long " * 200)
+
+        assert (await Client(late.connection).notification())["title"] == "long " * 200
+
+
+async def test_a_bomb_is_refused_before_it_is_inflated(deflating: Replica) -> None:
+    """One of 16 MiB, and thousands of 16 KiB in few bytes: neither takes memory that counts."""
+    before = resident_bytes(deflating)
+    async with raw_client(deflating, headers=[credentials("bomb"), DEFLATE]) as client:
+        await client.message()
+        client.send(compressed(b"x" * 16 * 1024 * 1024))
+        single = await client.close_code()
+    async with raw_client(deflating, headers=[credentials("bombs"), DEFLATE]) as client:
+        await client.message()
+        client.send(compressed(b"x" * 16 * 1024) * BOMBS)
+        many = await client.close_code()
+
+    assert (single, many) == (1009, 4400)
+    assert resident_bytes(deflating) - before < 8 * 1024 * 1024
+
+
+def resident_bytes(replica: Replica) -> int:
+    return int(Path(f"/proc/{replica.process.pid}/statm").read_text().split()[1]) * 4_096
+
+
+async def test_idle_compressed_sessions_answer_pings_and_stay(deflating: Replica) -> None:
+    async with session(deflating.ws_url, "idle") as client:
+        for _ in range(4):
+            await client.frame("heartbeat")
+
+        assert await client.drained() == []
