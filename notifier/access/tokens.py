@@ -1,11 +1,13 @@
 """Turns a bearer token into an Identity, or refuses it; apart from the keys, all that touches python-jose."""
 
 import hashlib
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from functools import lru_cache
+from typing import Final, TypeVar
 
 from jose import jws
 from jose.exceptions import JWSError
@@ -20,6 +22,7 @@ from notifier.core.identity import Identity, Tenant
 _USER_LIMIT: Final = 256
 _ROLE_LIMIT: Final = 128
 _TOKEN_ID_LIMIT: Final = 256
+_Value = TypeVar("_Value", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +160,20 @@ class TokenVerifier:
         if issuer.audiences.isdisjoint(strings_at(claims, issuer.audience_claim, "the audience")):
             refuse(f"it is not for the audience {_listed(issuer.audiences)}")
         user = printable(claim_at(claims, issuer.user_claim), _USER_LIMIT, "the user")
-        roles = frozenset(
-            printable(role, _ROLE_LIMIT, "a role") for role in strings_at(claims, issuer.roles_claim, "roles")
-        )
-        scopes = scopes_at(claims, issuer.scopes_claim)
+        named = [printable(role, _ROLE_LIMIT, "a role") for role in strings_at(claims, issuer.roles_claim, "roles")]
+        roles = _shared(frozenset(named))
+        scopes = _shared(scopes_at(claims, issuer.scopes_claim))
         patterns = map(pattern, strings_at(claims, issuer.topics_claim, "topics"))
         return Identity(
             tenant=_tenant(claims, issuer),
             user=user,
             issuer=issuer.issuer,
             roles=roles,
-            topic_patterns=allowed_patterns(self._topic_rules, patterns, user=user, roles=roles, scopes=scopes),
+            topic_patterns=_shared(
+                allowed_patterns(self._topic_rules, patterns, user=user, roles=roles, scopes=scopes)
+            ),
             scopes=scopes,
-            tenants=frozenset(map(tenant_name, strings_at(claims, issuer.tenants_claim, "tenants"))),
+            tenants=_shared(frozenset(map(tenant_name, strings_at(claims, issuer.tenants_claim, "tenants")))),
             token_id=None if claims.get("jti") is None else printable(claims["jti"], _TOKEN_ID_LIMIT, "jti"),
             # Last, so that "expired" means that a fresh one of the same kind would do.
             expires_at=self._expiry(claims),
@@ -210,7 +214,14 @@ def _tenant(claims: Claims, issuer: Issuer) -> Tenant:
         refuse("it names no tenant, and there is no default")
     if issuer.tenants is not None and tenant not in issuer.tenants:
         refuse("its issuer may not assert this tenant")
-    return Tenant(tenant)
+    return Tenant(sys.intern(tenant))
+
+
+# Thousands of tokens say the same: their sessions then share one set of roles, of scopes, of patterns.
+@lru_cache(maxsize=4_096)
+def _shared(value: _Value) -> _Value:
+    """The first that was equal to the value."""
+    return value
 
 
 def _listed(values: Iterable[str]) -> str:

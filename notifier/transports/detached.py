@@ -99,7 +99,7 @@ class DetachedSocket(asyncio.Protocol):
         self.transport = handed.transport
         self._connections = handed.connections
         self._protocol: Protocol | None = handed.protocol  # None between messages.
-        self._fragments: list[Incoming] = list(handed.fragments)
+        self._fragments: Sequence[Incoming] = handed.fragments  # Of a message that is unfinished.
         self._allowance: Allowance | None = None  # Made when the client says something.
         self._is_full = not handed.is_writable  # Or closing, or gone: nothing is taken.
         self._ended: tuple[int, str] | None = None  # Close code and reason, once one side has begun to close.
@@ -195,9 +195,9 @@ class DetachedSocket(asyncio.Protocol):
         self._allowance.spend()
         if frame.opcode in (Opcode.PING, Opcode.PONG):
             return  # The protocol has the pong ready.
-        self._fragments.append(frame)
+        self._fragments = (*self._fragments, frame)
         if frame.fin:
-            fragments, self._fragments = self._fragments, []
+            fragments, self._fragments = self._fragments, ()
             self._hear(_message(fragments))
 
     def _hear(self, message: str | None) -> None:

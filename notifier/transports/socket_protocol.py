@@ -75,6 +75,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Give the connection away as it stands, in one turn of the event loop. Raises OSError when it is gone."""
         if self.disconnected or self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
+        del self.scope["extensions"][HAND_OVER]  # It leads back here, and the collector looks seldom.
         self.stop_keepalive()
         self.connections.discard(self)
         messages = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
@@ -89,12 +90,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport = _Elsewhere()  # type: ignore[assignment]  # All that is still called of it.
         return handed
 
-    def _unfinished(self) -> list[Frame]:
+    def _unfinished(self) -> tuple[Frame, ...]:
         """What has come of a message whose last fragment has not."""
         if self.conn.current_size is None:
-            return []
+            return ()
         opcode = Opcode.TEXT if self.curr_msg_data_type == "text" else Opcode.BINARY
-        return [Frame(opcode, b"".join(self.frames), fin=False)]
+        return (Frame(opcode, b"".join(self.frames), fin=False),)
 
     def data_received(self, data: bytes) -> None:
         """Answer a request that cannot be read: uvicorn would leave it unanswered and its connection open for ever."""
