@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -18,11 +18,11 @@ from aio_pika.abc import AbstractExchange
 from websockets.asyncio.client import ClientConnection
 
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.load import Load, LoadFailed, Messages
+from tests.benchmarks.load import Load, LoadFailed, Messages, Opening
 from tests.benchmarks.machine import LOAD_CORE, SERVER_CORE, pinned_to
-from tests.benchmarks.requests import BATCH_ITEMS, batch_to_users, session_tokens
+from tests.benchmarks.requests import BATCH_ITEMS, batch_to_users, one_notification, session_tokens
 from tests.benchmarks.sending import RATE_PER_SECOND, steady
-from tests.benchmarks.server import SETTINGS
+from tests.benchmarks.server import SETTINGS, target
 from tests.rabbitmq import RabbitMQ, find_server
 from tests.replica import Replica
 from tests.service.client import session
@@ -39,7 +39,7 @@ PREFIX: Final = "bench"
 
 def queue_to_screen() -> list[Figure]:
     """From publishing a request to the screen, and the same through a bare relay on the same core; 200 a second."""
-    with _broker() as broker, _replicas(broker, 1) as (replica,):
+    with running_broker() as broker, running_replicas(broker, 1) as (replica,):
         ours = asyncio.run(_screen_latencies(broker, replica))
         bare = _relay_latencies(broker)
     return [
@@ -52,21 +52,18 @@ def queue_to_screen() -> list[Figure]:
 
 def following() -> list[Figure]:
     """What a follower pays, and what goes through the batch door of one replica; one core for each of them."""
-    messages = Messages(
-        batch_to_users(), receipts=1, in_flight=4, most=FOLLOWED_BATCHES, warm=3, cpu_seconds=BATCH_CPU_SECONDS
-    )
-    with TemporaryDirectory(prefix="notifier-bench-") as name, _broker() as broker:
-        with _replicas(broker, 1) as (replica,):
-            began = time.monotonic()
-            measured = Load(replica, Path(name)).run(session_tokens(1), messages=messages)
-            seconds = time.monotonic() - began
+    messages = Messages(receipts=1, in_flight=4, most=FOLLOWED_BATCHES, warm=3, cpu_seconds=BATCH_CPU_SECONDS)
+    with TemporaryDirectory(prefix="notifier-bench-") as name, running_broker() as broker:
+        with running_replicas(broker, 1) as (replica,):
+            load = Load(target([replica], batch_to_users()), Path(name))
+            _, measured = load.run(Opening(1), messages, tokens=session_tokens(1))
         items = int(measured["messages"]) * BATCH_ITEMS
         with pinned_to(SERVER_CORE):
             rate = float(_run_module("follower", broker.url(), PREFIX, str(items)))
     return [
         Figure("Journal on RabbitMQ into a hub of 1,000 users", "notifications / CPU s", rate),
         Figure("POST /notify/batch, journal on RabbitMQ", "items / CPU s", items / measured["cpu_seconds"]),
-        Figure("POST /notify/batch, journal on RabbitMQ", "items / s", items / seconds),
+        Figure("POST /notify/batch, journal on RabbitMQ", "items / s", items / measured["seconds"]),
     ]
 
 
@@ -76,11 +73,12 @@ def replicas() -> list[Figure]:
     for count in (1, 2, 3):
         with (
             TemporaryDirectory(prefix="notifier-bench-") as name,
-            _broker() as broker,
-            _replicas(broker, count) as running,
+            running_broker() as broker,
+            running_replicas(broker, count) as running,
         ):
             before = [_cpu_seconds(replica) for replica in running]
-            measured = Load(running[0], Path(name)).run(session_tokens(1), messages=steady())
+            load = Load(target(running[:1], one_notification({"users": ["user-0"]})), Path(name))
+            _, measured = load.run(Opening(1), steady(), tokens=session_tokens(1))
             spent = [_cpu_seconds(replica) - had for replica, had in zip(running, before, strict=True)]
         sent = measured["messages"] + RATE_PER_SECOND // 2
         title = f"POST to screen at {RATE_PER_SECOND}/s, {count} replica{'s' if count > 1 else ''}"
@@ -96,28 +94,30 @@ def replicas() -> list[Figure]:
 
 def restart() -> list[Figure]:
     """From when a broker that was killed takes connections again to the first delivery; sessions stayed open."""
-    with _broker() as broker, _replicas(broker, 2) as (first, second):
+    with running_broker() as broker, running_replicas(broker, 2) as (first, second):
         seconds = asyncio.run(_recovery_seconds(broker, first, second))
     return [Figure("Broker back to first delivery", "s", seconds)]
 
 
 @contextmanager
-def _broker() -> Iterator[RabbitMQ]:
+def running_broker(core: int | None = LOAD_CORE) -> Iterator[RabbitMQ]:
+    """Start a private node, and stop it."""
     server = find_server()
     if server is None:
         raise LoadFailed("no RabbitMQ here: make bench looks for Debian's; NOTIFIER_TEST_RABBITMQ names another")
-    with pinned_to(LOAD_CORE), RabbitMQ(server) as broker:
+    with pinned_to(core), RabbitMQ(server) as broker:
         yield broker
 
 
 @contextmanager
-def _replicas(broker: RabbitMQ, count: int) -> Iterator[list[Replica]]:
+def running_replicas(broker: RabbitMQ, count: int, *, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[list[Replica]]:
+    """Start so many replicas on a broker, on these cores in turn, and stop them."""
     settings = {**SETTINGS, "NOTIFIER_JOURNAL__URL": broker.url(), "NOTIFIER_BROKER__PREFIX": PREFIX}
     running: list[Replica] = []
     with TemporaryDirectory(prefix="notifier-bench-") as name:
         try:
-            with pinned_to(SERVER_CORE):
-                for number in range(count):
+            for number in range(count):
+                with pinned_to(cores[number % len(cores)]):
                     running += [Replica(Path(name) / f"replica-{number}.log", settings)]
             yield running
         finally:

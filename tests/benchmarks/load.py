@@ -3,92 +3,149 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.machine import LOAD_CORE, pinned_to
-from tests.replica import Replica
 
-SOURCE: Final = Path(__file__).with_name("fanload.c")
+SOURCES: Final = [Path(__file__).with_name(name) for name in ("fanload.c", "frames.h", "meters.h")]
 PROGRAM: Final = Path(__file__).parents[2] / "build" / "fanload"
 DEADLINE_SECONDS: Final = 120
+NOT_NEGOTIATED: Final = 3  # Exit code, as in the source.
+
+Measured = dict[str, float]
 
 
 class LoadFailed(Exception):
     """The load could not be built, or did not get the answers it wanted; the text says why."""
 
 
+class NotNegotiated(LoadFailed):
+    """The server did not take the extension that the load offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Open sessions until there are so many."""
+
+    until: int
+
+    def option(self) -> str:
+        return f"open={self.until}"
+
+
 @dataclass(frozen=True, slots=True)
 class Messages:
     """What to post while the sessions are open, and when it is enough: see the top of `fanload.c`."""
 
-    template: bytes
-    receipts: int
     in_flight: int
     most: int
+    receipts: int | None = None  # None: every session that is open.
     warm: int = 0
     cpu_seconds: float | None = None
     rate: int | None = None
 
+    def option(self) -> str:
+        fields = {
+            "in-flight": self.in_flight,
+            "messages": self.most,
+            "receipts": self.receipts,
+            "warm": self.warm,
+            "cpu-milliseconds": None if self.cpu_seconds is None else round(self.cpu_seconds * 1000),
+            "rate": self.rate,
+        }
+        return ",".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One server as the load sees it: where it is, and what a handshake and a message look like to it."""
+
+    ports: Sequence[int]
+    pids: Sequence[int]
+    template: bytes = b""
+    path: str = "/"
+    header: str = ""
+    extension: str = ""
+    greeting: bytes = b""
+    opening_messages: int = 0
+    post_port: int | None = None
+    introduction: bytes = b""
+    is_answered: bool = True
+    log_paths: Sequence[Path] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Runs `fanload` against one server, in a directory for its files."""
+    """Runs `fanload` against a server, in a directory for its files."""
 
-    server: Replica
+    target: Target
     directory: Path
+    core: int | None = LOAD_CORE  # None: wherever the system puts it.
 
-    def run(self, tokens: list[str], *, warm_sessions: int = 0, messages: Messages | None = None) -> dict[str, float]:
-        """Open a session for each token, post the messages, and return what was measured."""
-        headers = self.directory / "headers"
-        headers.write_text("".join(f"Authorization: Bearer {token}\n" for token in tokens))
-        options: dict[str, Any] = {
-            "port": self.server.port,
-            "pid": self.server.process.pid,
-            "sessions": len(tokens) - warm_sessions,
-            "warm-sessions": warm_sessions,
-            "headers": headers,
+    def run(
+        self, *stages: Opening | Messages, tokens: Sequence[str] = (), at_a_time: int | None = None
+    ) -> list[Measured]:
+        """Take the stages in turn, with a token for each session. Returns what was measured in each."""
+        options = self._options(tokens)
+        if at_a_time is not None:
+            options["at-a-time"] = at_a_time
+        command = [str(PROGRAM), *(f"--{name}={value}" for name, value in options.items() if value)]
+        command += [f"--stage={stage.option()}" for stage in stages]
+        if not self.target.is_answered:
+            command.append("--unanswered")
+        return self._measure(command)
+
+    def _options(self, tokens: Sequence[str]) -> dict[str, Any]:
+        target = self.target
+        return {
+            "port": ",".join(map(str, target.ports)),
+            "pid": ",".join(map(str, target.pids)),
+            "path": target.path,
+            "header": target.header,
+            "extension": target.extension,
+            "opening-messages": target.opening_messages,
+            "post-port": target.post_port,
             "deadline": DEADLINE_SECONDS,
+            "headers": self._file("headers", "".join(f"Authorization: Bearer {token}\n" for token in tokens).encode()),
+            "greeting": self._file("greeting", target.greeting),
+            "template": self._file("template", target.template),
+            "introduction": self._file("introduction", target.introduction),
         }
-        if messages is not None:
-            options |= self._message_options(messages)
-        return self._measure(options)
 
-    def _message_options(self, messages: Messages) -> dict[str, Any]:
-        template = self.directory / "template"
-        template.write_bytes(messages.template)
-        options = {
-            "template": template,
-            "receipts": messages.receipts,
-            "in-flight": messages.in_flight,
-            "messages": messages.most,
-            "warm-messages": messages.warm,
-            "cpu-seconds": messages.cpu_seconds,
-            "rate": messages.rate,
-        }
-        return {name: value for name, value in options.items() if value is not None}
+    def _file(self, name: str, content: bytes) -> Path | None:
+        if not content:
+            return None
+        path = self.directory / name
+        path.write_bytes(content)
+        return path
 
-    def _measure(self, options: dict[str, Any]) -> dict[str, float]:
-        command = [str(PROGRAM), *(f"--{name}={value}" for name, value in options.items())]
-        with pinned_to(LOAD_CORE):
+    def _measure(self, command: list[str]) -> list[Measured]:
+        with pinned_to(self.core):
             ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS + 10, check=False)
+        if ended.returncode == NOT_NEGOTIATED:
+            raise NotNegotiated(ended.stderr.strip())
         if ended.returncode:
-            log_end = "\n".join(self.server.log_path.read_text().splitlines()[-5:])
-            raise LoadFailed(f"{ended.stderr.strip()}\nThe server's last lines:\n{log_end}")
-        figures: dict[str, float] = json.loads(ended.stdout)
-        return figures
+            raise LoadFailed(f"{ended.stderr.strip()}\n{self._last_lines()}".strip())
+        measured: list[Measured] = json.loads(ended.stdout)
+        return measured
+
+    def _last_lines(self) -> str:
+        ends = ["\n".join(path.read_text(errors="replace").splitlines()[-5:]) for path in self.target.log_paths]
+        return "\n".join(f"The server's last lines:\n{end}" for end in ends if end)
 
 
 def build() -> None:
     """Compile `fanload` when it is missing or older than its source."""
-    if PROGRAM.exists() and PROGRAM.stat().st_mtime >= SOURCE.stat().st_mtime:
+    if PROGRAM.exists() and PROGRAM.stat().st_mtime >= max(source.stat().st_mtime for source in SOURCES):
         return
     compiler = shutil.which("cc")
     if compiler is None:
         raise LoadFailed("the load is a C program, and there is no C compiler: install one that answers to cc")
     PROGRAM.parent.mkdir(exist_ok=True)
     try:
-        subprocess.run([compiler, "-O2", "-Wall", "-o", PROGRAM, SOURCE], check=True)
+        subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", PROGRAM, SOURCES[0]], check=True)
     except subprocess.CalledProcessError as error:
-        raise LoadFailed(f"{SOURCE.name} does not compile here; it needs Linux") from error
+        raise LoadFailed(f"{SOURCES[0].name} does not compile here; it needs Linux") from error

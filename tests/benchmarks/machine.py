@@ -14,9 +14,9 @@ SERVER_CORE, LOAD_CORE = 0, 1
 
 
 @contextmanager
-def pinned_to(core: int) -> Iterator[None]:
-    """Keep what is started in here on one core, where the system can and the machine has two."""
-    if not can_pin():
+def pinned_to(core: int | None) -> Iterator[None]:
+    """Keep what is started in here on one core, where the system can and the machine has two; None leaves it free."""
+    if core is None or not can_pin():
         yield
         return
     before = os.sched_getaffinity(0)

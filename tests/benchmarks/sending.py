@@ -3,7 +3,7 @@
 from typing import Final
 
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.load import Messages
+from tests.benchmarks.load import Messages, Opening
 from tests.benchmarks.requests import BATCH_ITEMS, batch_to_users, one_notification, session_tokens
 from tests.benchmarks.server import fresh_server
 
@@ -14,27 +14,24 @@ LATENCY_SECONDS: Final = 4
 
 def post() -> list[Figure]:
     """POST /notify to one user who is connected; eight keep-alive connections."""
-    template = one_notification({"users": ["user-0"]})
-    messages = Messages(template, receipts=1, in_flight=8, most=100_000, warm=200, cpu_seconds=CPU_SECONDS)
-    with fresh_server() as load:
-        measured = load.run(session_tokens(1), messages=messages)
+    messages = Messages(receipts=1, in_flight=8, most=100_000, warm=200, cpu_seconds=CPU_SECONDS)
+    with fresh_server(one_notification({"users": ["user-0"]})) as load:
+        _, measured = load.run(Opening(1), messages, tokens=session_tokens(1))
     return [Figure("POST /notify", "requests / CPU s", measured["messages"] / measured["cpu_seconds"])]
 
 
 def batch() -> list[Figure]:
     """POST /notify/batch with 1,000 items to 1,000 users, one of whom is connected."""
-    messages = Messages(batch_to_users(), receipts=1, in_flight=2, most=1_000, warm=3, cpu_seconds=CPU_SECONDS)
-    with fresh_server() as load:
-        measured = load.run(session_tokens(1), messages=messages)
+    messages = Messages(receipts=1, in_flight=2, most=1_000, warm=3, cpu_seconds=CPU_SECONDS)
+    with fresh_server(batch_to_users()) as load:
+        _, measured = load.run(Opening(1), messages, tokens=session_tokens(1))
     items = measured["messages"] * BATCH_ITEMS
     return [Figure("POST /notify/batch, 1,000 each", "items / CPU s", items / measured["cpu_seconds"])]
 
 
 def steady() -> Messages:
-    """Notifications to one user at a steady rate."""
-    template = one_notification({"users": ["user-0"]})
+    """Notifications to one session at a steady rate."""
     return Messages(
-        template,
         receipts=1,
         in_flight=32,
         most=RATE_PER_SECOND * LATENCY_SECONDS,
@@ -45,8 +42,8 @@ def steady() -> Messages:
 
 def latency() -> list[Figure]:
     """POST to screen at a steady rate, from when a request is due until its notification is received."""
-    with fresh_server() as load:
-        measured = load.run(session_tokens(1), messages=steady())
+    with fresh_server(one_notification({"users": ["user-0"]})) as load:
+        _, measured = load.run(Opening(1), steady(), tokens=session_tokens(1))
     name = f"POST to screen at {RATE_PER_SECOND}/s"
     return [
         Figure(f"{name}, p50", "ms", measured["p50_milliseconds"]),

@@ -1,51 +1,105 @@
 """What sessions cost: opening one, keeping it, and delivering to all of them."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.load import Messages
+from tests.benchmarks.load import Load, LoadFailed, Measured, Messages, NotNegotiated, Opening
 from tests.benchmarks.requests import one_notification, session_tokens
-from tests.benchmarks.server import fresh_server
+from tests.benchmarks.server import fresh_server, offering
 
-CPU_SECONDS_PER_SESSION: Final = 0.0012  # So that there are as many notifications, however many sessions.
+IN_FLIGHT: Final = (1, 4, 16)
 WARM_SESSIONS: Final = 100  # So that what the first sessions load and cache is nobody's cost.
+HANDSHAKE: Final = "Handshake"
+DEFLATE: Final = "permessage-deflate"
 
 
-def broadcast(count: int) -> list[Figure]:
-    """A notification to everyone, with one and with four in flight; the request is part of the cost.
+def broadcast(counts: Sequence[int], in_flight: Sequence[int] = IN_FLIGHT) -> list[Figure]:
+    """A notification to everyone; the request is part of the cost."""
+    with fresh_server(one_notification({"everyone": True})) as load:
+        return broadcasts(load, session_tokens(max(counts)), counts, in_flight)
 
-    Below 100 notifications in the measured stretch, the p99 is the slowest of them.
-    """
-    return _broadcast(count, in_flight=1) + _broadcast(count, in_flight=4)
+
+def broadcasts(
+    load: Load, tokens: Sequence[str], counts: Sequence[int], in_flight: Sequence[int] = IN_FLIGHT
+) -> list[Figure]:
+    """Open sessions up to each count, and on those measure each number of messages in flight."""
+    plan: list[tuple[int, int | None]] = []
+    for count in sorted(counts):
+        plan += [(count, None), *((count, number) for number in in_flight)]
+    stages = [Opening(count) if number is None else to_everyone(count, number) for count, number in plan]
+    figures: list[Figure] = []
+    for (count, number), measured in zip(plan, load.run(*stages, tokens=tokens), strict=True):
+        if number is not None:
+            figures += broadcast_figures(broadcast_name(count, number), measured)
+    return figures
 
 
 def opening(count: int) -> list[Figure]:
-    """Handshakes, each with a token of its own; then the user memory of the sessions, which the kernel's is not in."""
+    """Handshakes, each with a token of its own; then the memory of the sessions."""
     with fresh_server() as load:
-        measured = load.run(session_tokens(WARM_SESSIONS + count), warm_sessions=WARM_SESSIONS)
-    memory_kibibytes = measured["memory_bytes"] / measured["sessions"] / 1024
-    return [
-        Figure("Handshakes, HS256", "handshakes / CPU s", measured["sessions"] / measured["open_cpu_seconds"]),
-        Figure(f"User memory, {count:,} sessions", "KiB / session", memory_kibibytes),
+        return idle(load, session_tokens(WARM_SESSIONS + count), count)[0]
+
+
+def idle(load: Load, tokens: Sequence[str], count: int, *then: Messages) -> tuple[list[Figure], list[Measured]]:
+    """Open so many sessions after some that are not measured; then go on with these stages, and return both.
+
+    Memory is what the process has written to and shares with nobody (Private_Dirty of smaps_rollup): what the kernel
+    keeps for a socket is not in it.
+    """
+    _, opened, *rest = load.run(Opening(WARM_SESSIONS), Opening(WARM_SESSIONS + count), *then, tokens=tokens)
+    figures = [
+        Figure(f"{HANDSHAKE}s", "handshakes / CPU s", count / opened["cpu_seconds"]),
+        Figure(HANDSHAKE, "CPU µs", opened["cpu_seconds"] / count * 1e6),
+        Figure(memory_name(count), "KiB / session", opened["memory_bytes"] / count / 1024),
     ]
+    return figures, rest
 
 
-def _broadcast(count: int, *, in_flight: int) -> list[Figure]:
-    template = one_notification({"everyone": True})
-    messages = Messages(
-        template,
-        receipts=count,
-        in_flight=in_flight,
-        most=10_000,
-        warm=2 * in_flight,
-        cpu_seconds=max(1.0, count * CPU_SECONDS_PER_SESSION),
-    )
-    with fresh_server() as load:
-        measured = load.run(session_tokens(count), messages=messages)
-    microseconds = measured["cpu_seconds"] * 1e6 / (measured["messages"] * count)
-    name = f"Broadcast to {count:,}, {in_flight} in flight"
+def deflate(count: int) -> list[Figure]:
+    """The same broadcasts to sessions that negotiated compression, and to others of the same server."""
+    try:
+        with fresh_server(one_notification({"everyone": True}), settings={"NOTIFIER_SESSIONS__DEFLATE": "true"}) as on:
+            figures = _deflated(offering(on, DEFLATE), count, "compressed")
+    except AssertionError as error:
+        if "NOTIFIER_SESSIONS__DEFLATE" not in str(error):
+            raise
+        raise NotNegotiated("this version of the server has no setting NOTIFIER_SESSIONS__DEFLATE") from None
+    with fresh_server(one_notification({"everyone": True}), settings={"NOTIFIER_SESSIONS__DEFLATE": "true"}) as load:
+        return figures + _deflated(load, count, "not compressed")
+
+
+def _deflated(load: Load, count: int, which: str) -> list[Figure]:
+    figures: list[Figure] = []
+    plan = [to_everyone(count, number) for number in (1, 4)]
+    for stage, measured in zip(plan, load.run(Opening(count), *plan, tokens=session_tokens(count))[1:], strict=True):
+        figures += broadcast_figures(f"{broadcast_name(count, stage.in_flight)}, {which}", measured)
+        if stage.in_flight == 1:
+            size = measured["received_bytes"] / measured["messages"] / count
+            figures.append(Figure(f"Broadcast to {count:,}, {which}", "bytes / delivery", size))
+    return figures
+
+
+def to_everyone(count: int, in_flight: int) -> Messages:
+    """Broadcasts to so many sessions: for about a second, longer where there are many, so that there are some."""
+    return Messages(in_flight, most=10_000, warm=max(2, in_flight), cpu_seconds=0.8 + count / 10_000)
+
+
+def broadcast_name(count: int, in_flight: int) -> str:
+    return f"Broadcast to {count:,}, {in_flight} in flight"
+
+
+def memory_name(count: int) -> str:
+    return f"User memory, {count:,} sessions"
+
+
+def broadcast_figures(name: str, measured: Measured) -> list[Figure]:
+    """Below 100 notifications in the measured stretch, the p99 is the slowest of them."""
+    deliveries = measured["messages"] * measured["sessions"]
+    if not deliveries:
+        raise LoadFailed(f"{name}: nothing was delivered")
     return [
-        Figure(name, "CPU µs / delivery", microseconds),
+        Figure(name, "CPU µs / delivery", measured["cpu_seconds"] * 1e6 / deliveries),
         Figure(f"{name}, last receipt p50", "ms", measured["p50_milliseconds"]),
         Figure(f"{name}, last receipt p99", "ms", measured["p99_milliseconds"]),
     ]
