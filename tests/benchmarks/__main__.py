@@ -10,11 +10,15 @@ from functools import partial
 
 from tests.benchmarks import broker, load, machine, sending, sessions
 from tests.benchmarks.figure import Figure, table
+from tests.benchmarks.holding import holding
+from tests.benchmarks.resuming import resume
+from tests.benchmarks.scaling import scaling
 
 Benchmark = Callable[[], list[Figure]]
 
 FEW_SESSIONS = [1_000]
 MANY_SESSIONS = [1_000, 5_000, 15_000]
+SCALED_SESSIONS = 4_000
 SPARE_FILES = 1_000  # Beside the sessions, in the server and in the load.
 
 
@@ -74,6 +78,8 @@ def own_benchmarks(idle: int) -> dict[str, Benchmark]:
         "latency": sending.latency,
         "queue": broker.queue_to_screen,
         "following": broker.following,
+        "holding": partial(holding, idle),
+        "resume": partial(resume, idle),
     }
 
 
@@ -83,6 +89,7 @@ def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
         "broadcast": partial(sessions.broadcast, counts),
         "sessions": partial(sessions.opening, idle),
         "deflate": partial(sessions.deflate, min(counts)),
+        "scaling": partial(scaling, SCALED_SESSIONS),
         "replicas": broker.replicas,
         "restart": broker.restart,
     }
