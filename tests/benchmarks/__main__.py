@@ -5,21 +5,16 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from tests.benchmarks import broker, load, machine, sending, sessions
+from tests.benchmarks import broker, load, machine, sessions
 from tests.benchmarks.figure import Figure, table
-from tests.benchmarks.holding import holding
-from tests.benchmarks.resuming import resume
 from tests.benchmarks.scaling import scaling
-
-Benchmark = Callable[[], list[Figure]]
+from tests.benchmarks.suite import MANY_SESSIONS, Benchmark, own_benchmarks, positive, require_files
 
 FEW_SESSIONS = [1_000]
-MANY_SESSIONS = [1_000, 5_000, 15_000]
 SCALED_SESSIONS = 4_000
-SPARE_FILES = 1_000  # Beside the sessions, in the server and in the load.
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,13 +38,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def require_files(count: int) -> None:
-    """Allow as many open files as the system lets us. Raises LoadFailed when so many sessions do not fit."""
-    files = machine.raise_file_limit()
-    if count + SPARE_FILES > files:
-        raise load.LoadFailed(f"{count:,} sessions do not fit into {files:,} open files (ulimit -Hn)")
-
-
 def _measure(benchmarks: Mapping[str, Benchmark], *, rounds: int) -> list[Figure]:
     """Take the benchmarks in turn, round after round, so that a slow minute of the machine is shared by all."""
     figures: list[Figure] = []
@@ -68,19 +56,6 @@ def _measure(benchmarks: Mapping[str, Benchmark], *, rounds: int) -> list[Figure
 
 def _command(arguments: Sequence[str]) -> str:
     return f"make bench ARGS={shlex.quote(shlex.join(arguments))}" if arguments else "make bench"
-
-
-def own_benchmarks(idle: int) -> dict[str, Benchmark]:
-    """What is measured of the service alone, for the targets too; `idle` sessions where many are meant."""
-    return {
-        "post": sending.post,
-        "batch": sending.batch,
-        "latency": sending.latency,
-        "queue": broker.queue_to_screen,
-        "following": broker.following,
-        "holding": partial(holding, idle),
-        "resume": partial(resume, idle),
-    }
 
 
 def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
@@ -129,14 +104,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="how many open and stay, are held up, and come back; default %(default)s",
     )
     return parser.parse_args(arguments)
-
-
-def positive(text: str) -> int:
-    """Read an option that is a number above 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 if __name__ == "__main__":

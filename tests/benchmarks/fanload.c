@@ -7,7 +7,7 @@
  * A message is made from a template. It is in flight until it was answered with 201 or 202 and received as often as
  * expected; one that is missing, or comes twice, is a failure. In the template, "@@T" and 19 digits become the marker
  * with the number of the message, which keeps the length; the marker is found in whatever framing the server has.
- * Where the server compresses, messages are told by their order: each session's n-th is the n-th that was posted.
+ * Where the server compresses, messages are told by their order: a session's n-th is the n-th posted since it is open.
  *
  *   --port PORT[,PORT] --pid PID[,PID]  where sessions connect to, in turn, and whose CPU and memory are read
  *   --path PATH --header LINE           of each handshake
@@ -68,6 +68,7 @@ struct session {
     enum session_state state;
     struct frames frames;
     long received; /* Messages, those before it was open included. */
+    long missed;   /* Messages that were posted before it was open. */
     int tail_bytes;
     char tail[MARKER_BYTES]; /* The end of the last read: it may be the beginning of a marker. */
 };
@@ -295,9 +296,10 @@ static void read_session(struct session *session) {
         if (session->received < options.opening_messages) return;
         if (session->received > options.opening_messages) fail("more was received than an opening brings");
         session->state = OPEN;
+        session->missed = posted;
         opened++;
     } else if (options.extension)
-        for (; before < session->received; before++) receive(before - options.opening_messages);
+        for (; before < session->received; before++) receive(session->missed + before - options.opening_messages);
     else
         find_markers(session, chunk, end);
 }

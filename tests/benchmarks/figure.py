@@ -20,21 +20,27 @@ def table(figures: Sequence[Figure]) -> str:
     for figure in figures:
         values.setdefault((figure.name, figure.unit), []).append(figure.value)
     heads = ("Figure", "Unit", "Minimum", "Median", "Maximum")
-    rows = [
-        (name, unit, *(_number(pick) for pick in (min(measured), median(measured), max(measured))))
-        for (name, unit), measured in values.items()
-    ]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    rule = tuple("-" * width for width in widths)
-    return "\n".join(_line(row, widths) for row in (heads, rule, *rows))
+    return rows([heads, *((name, unit, *spread(measured)) for (name, unit), measured in values.items())], words=2)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Words to the left, numbers to the right."""
-    words = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
-    numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-    return "  ".join(words + numbers)
+def spread(values: Sequence[float]) -> tuple[str, str, str]:
+    """Minimum, median and maximum, as a table shows them."""
+    return number(min(values)), number(median(values)), number(max(values))
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+def rows(cells: Sequence[Sequence[str]], *, words: int) -> str:
+    """Set rows under their heads, which come first: so many columns of words to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    heads, *body = cells
+    return "\n".join(_line(row, widths, words) for row in (heads, tuple("-" * width for width in widths), *body))
+
+
+def number(value: float) -> str:
+    """A number with as many digits as say something."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
+    left = [cell.ljust(width) for cell, width in zip(cells[:words], widths[:words], strict=True)]
+    right = [cell.rjust(width) for cell, width in zip(cells[words:], widths[words:], strict=True)]
+    return "  ".join(left + right)

@@ -25,11 +25,15 @@ def holding(count: int) -> list[Figure]:
         stretches = _stretches(notes, measured["began"], measured["ended"])
     if not stretches:
         raise LoadFailed("the event loop was never seen held: the spinner does not work")
-    title = f"Event loop held by a broadcast to {count:,}"
+    title = held_name(count)
     return [
         Figure(title, "ms at most", max(wall for wall, _ in stretches) * 1000),
         Figure(title, "CPU ms at most", max(cpu for _, cpu in stretches) * 1000),
     ]
+
+
+def held_name(count: int) -> str:
+    return f"Event loop held by a broadcast to {count:,}"
 
 
 def _stretches(notes: Path, began: float, ended: float) -> list[tuple[float, float]]:

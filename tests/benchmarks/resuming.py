@@ -24,11 +24,14 @@ def resume(count: int) -> list[Figure]:
     The same history, and a fresh server, for both: the difference is what the resumes cost.
     """
     came, came_back = (_cpu_seconds(count, is_resumed=is_resumed) for is_resumed in (False, True))
-    name = f"{count:,} sessions resume at once"
     return [
-        Figure(f"{name}, beyond their handshakes", "CPU s", came_back - came),
-        Figure(f"{name}, with their handshakes", "CPU s", came_back),
+        Figure(resume_name(count), "CPU s beyond handshakes", came_back - came),
+        Figure(resume_name(count), "CPU s with handshakes", came_back),
     ]
+
+
+def resume_name(count: int) -> str:
+    return f"{count:,} sessions resume at once"
 
 
 def _cpu_seconds(count: int, *, is_resumed: bool) -> float:

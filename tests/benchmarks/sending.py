@@ -11,13 +11,17 @@ CPU_SECONDS: Final = 1.2
 RATE_PER_SECOND: Final = 200
 LATENCY_SECONDS: Final = 4
 
+POST: Final = "POST /notify"
+BATCH: Final = f"POST /notify/batch, {BATCH_ITEMS:,} each"
+SCREEN: Final = f"POST to screen at {RATE_PER_SECOND}/s"
+
 
 def post() -> list[Figure]:
     """POST /notify to one user who is connected; eight keep-alive connections."""
     messages = Messages(receipts=1, in_flight=8, most=100_000, warm=200, cpu_seconds=CPU_SECONDS)
     with fresh_server(one_notification({"users": ["user-0"]})) as load:
         _, measured = load.run(Opening(1), messages, tokens=session_tokens(1))
-    return [Figure("POST /notify", "requests / CPU s", measured["messages"] / measured["cpu_seconds"])]
+    return [Figure(POST, "requests / CPU s", measured["messages"] / measured["cpu_seconds"])]
 
 
 def batch() -> list[Figure]:
@@ -26,7 +30,7 @@ def batch() -> list[Figure]:
     with fresh_server(batch_to_users()) as load:
         _, measured = load.run(Opening(1), messages, tokens=session_tokens(1))
     items = measured["messages"] * BATCH_ITEMS
-    return [Figure("POST /notify/batch, 1,000 each", "items / CPU s", items / measured["cpu_seconds"])]
+    return [Figure(BATCH, "items / CPU s", items / measured["cpu_seconds"])]
 
 
 def steady() -> Messages:
@@ -44,8 +48,7 @@ def latency() -> list[Figure]:
     """POST to screen at a steady rate, from when a request is due until its notification is received."""
     with fresh_server(one_notification({"users": ["user-0"]})) as load:
         _, measured = load.run(Opening(1), steady(), tokens=session_tokens(1))
-    name = f"POST to screen at {RATE_PER_SECOND}/s"
     return [
-        Figure(f"{name}, p50", "ms", measured["p50_milliseconds"]),
-        Figure(f"{name}, p99", "ms", measured["p99_milliseconds"]),
+        Figure(f"{SCREEN}, p50", "ms", measured["p50_milliseconds"]),
+        Figure(f"{SCREEN}, p99", "ms", measured["p99_milliseconds"]),
     ]

@@ -1,0 +1,189 @@
+"""`make bench-peers`: notifier and three other servers in turn, round after round, and the figures set out to reach.
+
+Each server has one core and the load the other; all deliver the same number of bytes of JSON to the same program.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks import load, machine, sessions
+from tests.benchmarks.figure import Figure, rows, spread
+from tests.benchmarks.peers import PEERS
+from tests.benchmarks.requests import one_notification, session_tokens
+from tests.benchmarks.server import fresh_server
+from tests.benchmarks.suite import MANY_SESSIONS, own_benchmarks, positive, require_files
+from tests.benchmarks.targets import MANY, NOTIFIER, target_table, verdicts
+
+RESULT: Final = Path(__file__).parents[2] / "build" / "bench-peers.json"
+SERVERS: Final[dict[str, Callable[[], AbstractContextManager[load.Load]]]] = {
+    NOTIFIER: partial(fresh_server, one_notification({"everyone": True})),
+    **PEERS,
+}
+OWN: Final = "own"
+
+Measured = dict[str, dict[tuple[str, str], float]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print. Returns 1 when something could not be measured, whatever the targets."""
+    options = _options(arguments)
+    # As Ctrl-C does: through the context managers that stop the servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    about = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine.describe(),
+        "command": f"make bench-peers ARGS={shlex.quote(shlex.join(arguments))}" if arguments else "make bench-peers",
+    }
+    rounds: list[Measured] = []
+    failures: list[str] = []
+    try:
+        load.build()
+        require_files(max(*options.sessions, options.idle))
+        for number in range(options.rounds):
+            rounds.append({})
+            for piece in _order(options, number):
+                failures += _measure(piece, rounds[-1], f"round {number + 1} of {options.rounds}", options)
+                _write(about, rounds, failures)
+    except load.LoadFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    _print(about, rounds, failures)
+    return 1 if failures else 0
+
+
+def contend(name: str, counts: Sequence[int], count_idle: int) -> list[Figure]:
+    """One server's figures: idle sessions and broadcasts to them, then a fresh one that more and more sessions join."""
+    tokens = session_tokens(max(*counts, count_idle)) if name == NOTIFIER else []
+    plan = [sessions.to_everyone(count_idle, in_flight) for in_flight in (1, 4)]
+    with SERVERS[name]() as server:
+        figures, broadcasts = sessions.idle(server, tokens, count_idle, *plan)
+    for stage, measured in zip(plan, broadcasts, strict=True):
+        figures += sessions.broadcast_figures(sessions.broadcast_name(count_idle, stage.in_flight), measured)
+    with SERVERS[name]() as server:
+        return figures + sessions.broadcasts(server, tokens, counts)
+
+
+def _order(options: argparse.Namespace, number: int) -> list[str]:
+    """Another one begins in each round, so that nobody always comes after the same one."""
+    servers = [name for name in SERVERS if name in options.only]
+    first = number % max(1, len(servers))
+    return servers[first:] + servers[:first] + ([OWN] if OWN in options.only else [])
+
+
+def _measure(piece: str, into: Measured, which: str, options: argparse.Namespace) -> list[str]:
+    """Measure one server, or what only notifier has. Returns what failed; everything else is measured all the same."""
+    if piece != OWN:
+        return _timed(piece, partial(contend, piece, options.sessions, options.idle), into, which, piece)
+    failures: list[str] = []
+    for name, benchmark in own_benchmarks(options.idle).items():
+        failures += _timed(NOTIFIER, benchmark, into, which, f"{NOTIFIER}, {name}")
+    return failures
+
+
+def _timed(server: str, benchmark: Callable[[], list[Figure]], into: Measured, which: str, what: str) -> list[str]:
+    began = time.monotonic()
+    try:
+        figures = benchmark()
+    except load.LoadFailed as error:
+        print(f"{which}: {what} FAILED: {error}", file=sys.stderr, flush=True)
+        return [f"{which}: {what}: {error}"]
+    into.setdefault(server, {}).update({(figure.name, figure.unit): figure.value for figure in figures})
+    print(f"{which}: {what}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return []
+
+
+def _print(about: dict[str, str], rounds: Sequence[Measured], failures: Sequence[str]) -> None:
+    print(comparison_table(rounds))
+    for failure in failures:
+        print(f"FAILED, {failure}")
+    print(f"\nRounds: {len(rounds)}. {about['machine']}.\nPrinted by: {about['command']}\n")
+    print(target_table(rounds))
+
+
+def comparison_table(rounds: Sequence[Measured]) -> str:
+    """Each figure of each server, and notifier's over it, taken round by round."""
+    heads = ("Figure", "Unit", "Server", "Minimum", "Median", "Maximum")
+    over = ("notifier over it: Minimum", "Median", "Maximum")
+    keys = dict.fromkeys(key for measured in rounds for name in PEERS for key in measured.get(name, {}))
+    keys.pop((sessions.HANDSHAKES, "handshakes / CPU s"), None)  # The same as the CPU of one, the other way round.
+    body: list[tuple[str, ...]] = []
+    for key in sorted(keys, key=_by_count):
+        for name in SERVERS:
+            values = [measured[name][key] for measured in rounds if key in measured.get(name, {})]
+            ratios = [
+                measured[NOTIFIER][key] / measured[name][key]
+                for measured in rounds
+                if name != NOTIFIER and key in measured.get(name, {}) and key in measured.get(NOTIFIER, {})
+            ]
+            if values:
+                body.append((*key, name, *spread(values), *(spread(ratios) if ratios else ("", "", ""))))
+    return rows([(*heads, *over), *body], words=3)
+
+
+def _by_count(key: tuple[str, str]) -> tuple[bool, list[int]]:
+    """Broadcasts last, and by the numbers in their names."""
+    name = key[0].replace(",", "")
+    return name.startswith("Broadcast"), [int(found) for found in re.findall(r"\d+", name)]
+
+
+def _write(about: dict[str, str], rounds: Sequence[Measured], failures: Sequence[str]) -> None:
+    """Write what there is so far: a run that is interrupted leaves the rounds before."""
+    content = {
+        **about,
+        "rounds": [
+            [
+                {"server": server, "name": name, "unit": unit, "value": value}
+                for server, figures in measured.items()
+                for (name, unit), value in figures.items()
+            ]
+            for measured in rounds
+        ],
+        "failures": list(failures),
+        "targets": [dict(zip(("figure", "target", "measured", "met"), row, strict=True)) for row in verdicts(rounds)],
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.comparison", description=__doc__)
+    parser.add_argument("--rounds", type=positive, default=5, help="default %(default)s")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[*SERVERS, OWN],
+        default=[*SERVERS, OWN],
+        help="measure these servers, and notifier's own figures; default all",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=positive,
+        nargs="+",
+        default=MANY_SESSIONS,
+        metavar="N",
+        help="how many a broadcast reaches, each measured with 1, 4 and 16 in flight; default 1000 5000 15000",
+    )
+    parser.add_argument(
+        "--idle",
+        type=positive,
+        default=MANY,
+        metavar="N",
+        help="how many open and stay, and are reached with 1 and 4 in flight; the targets mean %(default)s",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
