@@ -42,7 +42,7 @@ def _measure(benchmarks: Mapping[str, Benchmark], *, rounds: int) -> list[Figure
     """Take the benchmarks in turn, round after round, so that a slow minute of the machine is shared by all."""
     figures: list[Figure] = []
     for number in range(1, rounds + 1):
-        figures.append(machine.yardstick())
+        figures += machine.yardsticks()
         for name, benchmark in benchmarks.items():
             began = time.monotonic()
             try:

@@ -30,6 +30,7 @@ SERVERS: Final[dict[str, Callable[[], AbstractContextManager[load.Load]]]] = {
     **PEERS,
 }
 OWN: Final = "own"
+MACHINE: Final = "machine"  # In place of a server: the yardsticks.
 
 Measured = dict[str, dict[tuple[str, str], float]]
 
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         require_files(max(*options.sessions, options.idle))
         for number in range(options.rounds):
             rounds.append({})
+            _keep(machine.yardsticks(), rounds[-1], MACHINE)
             for piece in _order(options, number):
                 failures += _measure(piece, rounds[-1], f"round {number + 1} of {options.rounds}", options)
                 _write(about, rounds, failures)
@@ -99,9 +101,13 @@ def _timed(server: str, benchmark: Callable[[], list[Figure]], into: Measured, w
     except load.LoadFailed as error:
         print(f"{which}: {what} FAILED: {error}", file=sys.stderr, flush=True)
         return [f"{which}: {what}: {error}"]
-    into.setdefault(server, {}).update({(figure.name, figure.unit): figure.value for figure in figures})
+    _keep(figures, into, server)
     print(f"{which}: {what}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return []
+
+
+def _keep(figures: Sequence[Figure], into: Measured, server: str) -> None:
+    into.setdefault(server, {}).update({(figure.name, figure.unit): figure.value for figure in figures})
 
 
 def _print(about: dict[str, str], rounds: Sequence[Measured], failures: Sequence[str]) -> None:
@@ -113,29 +119,34 @@ def _print(about: dict[str, str], rounds: Sequence[Measured], failures: Sequence
 
 
 def comparison_table(rounds: Sequence[Measured]) -> str:
-    """Each figure of each server, and notifier's over it, taken round by round."""
+    """Each figure of each server, and notifier's over it, taken round by round; the machine's yardsticks first."""
     heads = ("Figure", "Unit", "Server", "Minimum", "Median", "Maximum")
     over = ("notifier over it: Minimum", "Median", "Maximum")
-    keys = dict.fromkeys(key for measured in rounds for name in PEERS for key in measured.get(name, {}))
+    names = [MACHINE, *SERVERS]
+    keys = dict.fromkeys(key for measured in rounds for name in names for key in measured.get(name, {}))
     keys.pop((sessions.HANDSHAKES, "handshakes / CPU s"), None)  # The same as the CPU of one, the other way round.
     body: list[tuple[str, ...]] = []
     for key in sorted(keys, key=_by_count):
-        for name in SERVERS:
+        for name in names:
             values = [measured[name][key] for measured in rounds if key in measured.get(name, {})]
             ratios = [
                 measured[NOTIFIER][key] / measured[name][key]
                 for measured in rounds
-                if name != NOTIFIER and key in measured.get(name, {}) and key in measured.get(NOTIFIER, {})
+                if name in PEERS and key in measured.get(name, {}) and key in measured.get(NOTIFIER, {})
             ]
             if values:
                 body.append((*key, name, *spread(values), *(spread(ratios) if ratios else ("", "", ""))))
     return rows([(*heads, *over), *body], words=3)
 
 
-def _by_count(key: tuple[str, str]) -> tuple[bool, list[int]]:
-    """Broadcasts last, and by the numbers in their names."""
+def _by_count(key: tuple[str, str]) -> tuple[bool, bool, list[int]]:
+    """The yardsticks first; broadcasts last, and by the numbers in their names."""
     name = key[0].replace(",", "")
-    return name.startswith("Broadcast"), [int(found) for found in re.findall(r"\d+", name)]
+    return (
+        not name.startswith("Yardstick"),
+        name.startswith("Broadcast"),
+        [int(found) for found in re.findall(r"\d+", name)],
+    )
 
 
 def _write(about: dict[str, str], rounds: Sequence[Measured], failures: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,13 +40,28 @@ def raise_file_limit() -> int:
     return hard
 
 
-def yardstick() -> Figure:
-    """A fixed piece of Python on the server's core: between two runs it tells a slow machine from slow code."""
+def yardsticks() -> list[Figure]:
+    """Fixed work on the server's core: between two runs it tells a slow machine from slow code."""
     with pinned_to(SERVER_CORE):
         began = time.process_time()
         _ = {str(number): [number] for number in range(200_000)}
         seconds = time.process_time() - began
-    return Figure("Yardstick: a fixed piece of Python", "CPU ms", seconds * 1000)
+        return [
+            Figure("Yardstick: a fixed piece of Python", "CPU ms", seconds * 1000),
+            Figure("Yardstick: 300 bytes through a loopback connection", "CPU µs", _send_seconds() * 1e6),
+        ]
+
+
+def _send_seconds(count: int = 30_000) -> float:
+    """What most of a delivery is: a send by one socket, here with the receipt by another."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sender:
+        receiver, _ = listener.accept()
+        with receiver:
+            began = time.process_time()
+            for _ in range(count):
+                sender.send(bytes(300))
+                receiver.recv(4096)
+            return (time.process_time() - began) / count
 
 
 def describe() -> str:
