@@ -98,7 +98,7 @@ def _timed(server: str, benchmark: Callable[[], list[Figure]], into: Measured, w
     began = time.monotonic()
     try:
         figures = benchmark()
-    except load.LoadFailed as error:
+    except (load.LoadFailed, AssertionError, RuntimeError, OSError) as error:  # As servers and brokers raise them.
         print(f"{which}: {what} FAILED: {error}", file=sys.stderr, flush=True)
         return [f"{which}: {what}: {error}"]
     _keep(figures, into, server)

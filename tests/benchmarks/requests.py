@@ -11,6 +11,11 @@ MARKER: Final = "@@T" + "0" * 19
 
 NOTIFICATION_BYTES: Final = 202  # Size of the JSON of one notification, as in the comparison with other servers.
 BATCH_ITEMS: Final = 1_000
+TEXT: Final = (
+    "Your order left our warehouse in Rotterdam this morning, and will reach you tomorrow between nine and noon. "
+    "Somebody has to be at home to sign for it; call us when that does not suit you."
+)
+"""What people are told; compression makes of it what it makes of text, and not of one letter."""
 
 
 def session_tokens(count: int) -> list[str]:
@@ -41,7 +46,7 @@ def batch_to_users() -> bytes:
 def _notification(to: dict[str, Any], title: str) -> str:
     fields = {"to": to, "type": "order.shipped", "title": title, "link": "/orders/1234", "body": ""}
     padding = NOTIFICATION_BYTES - len(json.dumps(fields, separators=(",", ":")))
-    return json.dumps(fields | {"body": "x" * padding}, separators=(",", ":"))
+    return json.dumps(fields | {"body": TEXT[:padding]}, separators=(",", ":"))
 
 
 def _request(path: str, body: str) -> bytes:

@@ -3,11 +3,11 @@
 import struct
 from typing import Final
 
-from tests.benchmarks.requests import MARKER, NOTIFICATION_BYTES
+from tests.benchmarks.requests import MARKER, NOTIFICATION_BYTES, TEXT
 
 CHANNEL: Final = "broadcast"
 _BEGIN: Final = f'{{"type":"order.shipped","title":"{MARKER}","link":"/orders/1234","body":"'.encode()
-PAYLOAD: Final = _BEGIN + b"x" * (NOTIFICATION_BYTES - len(_BEGIN) - 2) + b'"}'
+PAYLOAD: Final = _BEGIN + TEXT[: NOTIFICATION_BYTES - len(_BEGIN) - 2].encode() + b'"}'
 """JSON of as many bytes as notifier's notification has."""
 
 
