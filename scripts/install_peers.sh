@@ -25,7 +25,7 @@ install_peers() {
     before=
     for service; do PATH="$PATH:/usr/sbin" command -v "$service" >/dev/null && before="$before $service"; done
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-upgrade \
         nginx libnginx-mod-nchan nats-server mosquitto || return
     for service; do
         # What was installed before is somebody's, and goes on as it was.

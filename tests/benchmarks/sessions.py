@@ -92,7 +92,7 @@ def broadcast_name(count: int, in_flight: int) -> str:
 
 
 def memory_name(count: int) -> str:
-    return f"User memory, {count:,} sessions"
+    return f"User memory (Private_Dirty), {count:,} sessions"
 
 
 def broadcast_figures(name: str, measured: Measured) -> list[Figure]:
