@@ -12,7 +12,8 @@ CONFIGURATION = """\
 {user}
 allow_anonymous true
 persistence false
-log_dest none
+log_dest stderr
+log_type error
 sys_interval 0
 set_tcp_nodelay true
 listener {port} 127.0.0.1

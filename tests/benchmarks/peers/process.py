@@ -1,12 +1,13 @@
 """Runs a peer: an ordinary child process in the foreground, with its files in a directory that goes with it."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -16,6 +17,7 @@ from tests.benchmarks.machine import SERVER_CORE, pinned_to
 
 BOOT_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 5.0
+PORTS: Final = range(20_000, 32_000)
 CONNECTIONS: Final = 18_000
 """What peers are configured for: 15,000 sessions, and more than the sixteenth that nginx wants to keep free."""
 
@@ -57,15 +59,15 @@ def program(name: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
+    """Ports of 127.0.0.1 that nobody listens on, outside of the range from which connections get theirs meanwhile."""
+    ports: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise LoadFailed(f"there are no {count} free ports between {PORTS.start} and {PORTS.stop}")
 
 
 def is_root() -> bool:
