@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults check bench bench-peers openapi readme lock clean
+.PHONY: help demo test test-faults check bench bench-peers figures openapi readme lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,12 +32,15 @@ check: $(VENV)/.dev ## Check format, lint, types and import walls
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
-bench: $(VENV)/.dev ## Measure the figures the README claims; ARGS=--full up to 15,000 sessions
+bench: $(VENV)/.dev ## Measure the figures the README claims, in a quarter of an hour; ARGS=--full more, --help less
 	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) $(BIN)/python -m tests.benchmarks $(ARGS)
 
-bench-peers: $(VENV)/.dev ## Compare with nchan, NATS and Mosquitto; about half an hour, ARGS="--rounds 1" less
+bench-peers: $(VENV)/.dev ## Compare with nchan, NATS and Mosquitto, in half an hour; ARGS="--rounds 1" less
 	@scripts/install_peers.sh
 	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) $(BIN)/python -m tests.benchmarks.comparison $(ARGS)
+
+figures: $(VENV)/.dev ## Draw docs/figures anew from what bench-peers measured last
+	@$(BIN)/python -m tests.benchmarks.chart build/bench-peers.json docs/figures/cpu-per-delivery.svg
 
 openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
 	@mkdir -p openapi
