@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,11 +20,12 @@ from tests.benchmarks.figure import Figure, rows, spread
 from tests.benchmarks.peers import PEERS
 from tests.benchmarks.requests import one_notification, session_tokens
 from tests.benchmarks.server import fresh_server
+from tests.benchmarks.side_by_side import Server, side_by_side
 from tests.benchmarks.suite import MANY_SESSIONS, own_benchmarks, positive, require_files
 from tests.benchmarks.targets import MANY, NOTIFIER, target_table, verdicts
 
 RESULT: Final = Path(__file__).parents[2] / "build" / "bench-peers.json"
-SERVERS: Final[dict[str, Callable[[], AbstractContextManager[load.Load]]]] = {
+SERVERS: Final[dict[str, Server]] = {
     NOTIFIER: partial(fresh_server, one_notification({"everyone": True})),
     **PEERS,
 }
@@ -53,9 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         for number in range(options.rounds):
             rounds.append({})
             _keep(machine.yardsticks(), rounds[-1], MACHINE)
-            for piece in _order(options, number):
-                failures += _measure(piece, rounds[-1], f"round {number + 1} of {options.rounds}", options)
-                _write(about, rounds, failures)
+            which = f"round {number + 1} of {options.rounds}"
+            failures += _measure(_order(options, number), rounds[-1], which, options)
+            _write(about, rounds, failures)
     except load.LoadFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -65,18 +65,6 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def contend(name: str, counts: Sequence[int], count_idle: int) -> list[Figure]:
-    """One server's figures: idle sessions and broadcasts to them, then a fresh one that more and more sessions join."""
-    tokens = session_tokens(max(*counts, count_idle)) if name == NOTIFIER else []
-    plan = [sessions.to_everyone(count_idle, in_flight) for in_flight in (1, 4)]
-    with SERVERS[name]() as server:
-        figures, broadcasts = sessions.idle(server, tokens, count_idle, *plan)
-    for stage, measured in zip(plan, broadcasts, strict=True):
-        figures += sessions.broadcast_figures(sessions.broadcast_name(count_idle, stage.in_flight), measured)
-    with SERVERS[name]() as server:
-        return figures + sessions.broadcasts(server, tokens, counts)
-
-
 def _order(options: argparse.Namespace, number: int) -> list[str]:
     """Another one begins in each round, so that nobody always comes after the same one."""
     servers = [name for name in SERVERS if name in options.only]
@@ -84,14 +72,42 @@ def _order(options: argparse.Namespace, number: int) -> list[str]:
     return servers[first:] + servers[:first] + ([OWN] if OWN in options.only else [])
 
 
-def _measure(piece: str, into: Measured, which: str, options: argparse.Namespace) -> list[str]:
-    """Measure one server, or what only notifier has. Returns what failed; everything else is measured all the same."""
-    if piece != OWN:
-        return _timed(piece, partial(contend, piece, options.sessions, options.idle), into, which, piece)
+def _measure(names: Sequence[str], into: Measured, which: str, options: argparse.Namespace) -> list[str]:
+    """Measure one round. Returns what failed; everything else is measured all the same."""
     failures: list[str] = []
-    for name, benchmark in own_benchmarks(options.idle).items():
-        failures += _timed(NOTIFIER, benchmark, into, which, f"{NOTIFIER}, {name}")
+    servers = [name for name in names if name != OWN]
+    for name in servers:
+        failures += _timed(name, partial(_idle, name, options.idle), into, which, f"{name}, idle sessions")
+    if servers:
+        failures += _broadcasts(servers, [*options.sessions, options.idle], into, which)
+    if OWN in names:
+        for name, benchmark in own_benchmarks(options.idle).items():
+            failures += _timed(NOTIFIER, benchmark, into, which, f"{NOTIFIER}, {name}")
     return failures
+
+
+def _idle(name: str, count: int) -> list[Figure]:
+    with SERVERS[name]() as server:
+        return sessions.idle(server, _tokens(name, count), count)
+
+
+def _broadcasts(names: Sequence[str], counts: Sequence[int], into: Measured, which: str) -> list[str]:
+    began = time.monotonic()
+    tokens = {name: _tokens(name, max(counts)) for name in names}
+    measured, failed = side_by_side({name: SERVERS[name] for name in names}, tokens, counts)
+    for name, figures in measured.items():
+        _keep(figures, into, name)
+    print(f"{which}: broadcasts by {', '.join(names)}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return [_failed(which, f"{name}, broadcasts", error) for name, error in failed.items()]
+
+
+def _tokens(name: str, count: int) -> list[str]:
+    return session_tokens(count) if name == NOTIFIER else []
+
+
+def _failed(which: str, what: str, error: object) -> str:
+    print(f"{which}: {what} FAILED: {error}", file=sys.stderr, flush=True)
+    return f"{which}: {what}: {error}"
 
 
 def _timed(server: str, benchmark: Callable[[], list[Figure]], into: Measured, which: str, what: str) -> list[str]:
@@ -99,8 +115,7 @@ def _timed(server: str, benchmark: Callable[[], list[Figure]], into: Measured, w
     try:
         figures = benchmark()
     except (load.LoadFailed, AssertionError, RuntimeError, OSError) as error:  # As servers and brokers raise them.
-        print(f"{which}: {what} FAILED: {error}", file=sys.stderr, flush=True)
-        return [f"{which}: {what}: {error}"]
+        return [_failed(which, what, error)]
     _keep(figures, into, server)
     print(f"{which}: {what}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return []
@@ -191,7 +206,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         type=positive,
         default=MANY,
         metavar="N",
-        help="how many open and stay, and are reached with 1 and 4 in flight; the targets mean %(default)s",
+        help="how many open and stay, and are reached as well; the targets mean %(default)s",
     )
     return parser.parse_args(arguments)
 

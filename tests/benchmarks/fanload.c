@@ -1,8 +1,8 @@
 /* fanload: opens WebSocket sessions, posts messages, and counts what arrives, in one epoll loop.
  *
  * In C, because a client in Python needs more CPU than the server that it measures. It speaks to 127.0.0.1 only, ends
- * by itself at --deadline, and prints one JSON array with an object for each stage. It knows no server: what is
- * notifier's, and what another server's, is in the files and options that it is given.
+ * by itself when a stage takes longer than --deadline, and prints a JSON object for each stage, one a line. It knows no
+ * server: what is notifier's, and what another server's, is in the files and options that it is given.
  *
  * A message is made from a template. It is in flight until it was answered with 201 or 202 and received as often as
  * expected; one that is missing, or comes twice, is a failure. In the template, "@@T" and 19 digits become the marker
@@ -19,7 +19,8 @@
  *   --template FILE --post-port PORT    the request, and where it goes unless to the first of the ports
  *   --introduction FILE                 what to write first to a connection that posts
  *   --unanswered                        nothing is answered, so that all messages share one connection
- *   --deadline S                        give up after so long
+ *   --deadline S                        give up when a stage takes so long
+ *   --stepwise                          begin each stage when a line comes on standard input
  *   --stage open=N                      open sessions until there are so many
  *   --stage in-flight=N,messages=N      post at most so many, so many at a time; further:
  *       warm=N                          post so many before, which are not measured
@@ -96,7 +97,7 @@ struct stage {
 static struct {
     int ports[PORTS_AT_MOST], port_count, post_port, opening_messages, at_a_time;
     const char *path, *header, *headers, *extension, *greeting, *template, *introduction;
-    bool is_unanswered;
+    bool is_unanswered, is_stepwise;
     double deadline_seconds;
     struct stage stages[STAGES_AT_MOST];
     int stage_count;
@@ -490,7 +491,7 @@ static void read_options(int argc, char **argv) {
         {"greeting", 1, 0, 'g'},   {"at-a-time", 1, 0, 'a'}, {"opening-messages", 1, 0, 'o'},
         {"template", 1, 0, 't'},   {"post-port", 1, 0, 'P'}, {"introduction", 1, 0, 'i'},
         {"unanswered", 0, 0, 'x'}, {"deadline", 1, 0, 'd'},  {"stage", 1, 0, 'S'},
-        {0, 0, 0, 0},
+        {"stepwise", 0, 0, 'w'},   {0, 0, 0, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (option) {
         case 'p': options.port_count = read_numbers(optarg, options.ports, PORTS_AT_MOST); break;
@@ -508,26 +509,34 @@ static void read_options(int argc, char **argv) {
         case 'x': options.is_unanswered = true; break;
         case 'd': options.deadline_seconds = atof(optarg); break;
         case 'S': read_stage(optarg); break;
+        case 'w': options.is_stepwise = true; break;
         default: exit(2);
         }
     if (!options.port_count || !process_count || !options.stage_count) fail("see the top of the source");
     if (!options.post_port) options.post_port = options.ports[0];
 }
 
+/* Whoever gives the steps may end without a word: the end of the input is ours. */
+static void await_step(void) {
+    for (int read; (read = getchar()) != '\n';)
+        if (read == EOF) exit(1);
+}
+
 int main(int argc, char **argv) {
     read_options(argc, argv);
     poller = epoll_create1(0);
-    deadline = now() + options.deadline_seconds;
     prepare();
     for (int i = 0; i < options.stage_count; i++) {
         stage = &options.stages[i];
         if (stage->in_flight && !options.template) fail("there is no template to post");
-        printf(i ? ",\n " : "[");
+        if (options.is_stepwise) await_step();
+        deadline = now() + options.deadline_seconds;
         if (stage->open)
             measure_opening();
         else
             measure_messages();
+        putchar('\n');
+        fflush(stdout);
     }
-    printf("]\n");
     return 0;
 }

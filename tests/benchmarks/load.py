@@ -3,8 +3,10 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,14 +91,45 @@ class Load:
         self, *stages: Opening | Messages, tokens: Sequence[str] = (), at_a_time: int | None = None
     ) -> list[Measured]:
         """Take the stages in turn, with a token for each session. Returns what was measured in each."""
-        options = self._options(tokens)
+        command = self._command(stages, tokens)
         if at_a_time is not None:
-            options["at-a-time"] = at_a_time
-        command = [str(PROGRAM), *(f"--{name}={value}" for name, value in options.items() if value)]
+            command.append(f"--at-a-time={at_a_time}")
+        with pinned_to(self.core):
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS + 10, check=False)
+        if ended.returncode:
+            raise self._failure(ended.returncode, ended.stderr)
+        return [json.loads(line) for line in ended.stdout.splitlines()]
+
+    @contextmanager
+    def stepwise(self, *stages: Opening | Messages, tokens: Sequence[str] = ()) -> Iterator[Callable[[], Measured]]:
+        """Give a function that takes the next stage, and returns what was measured in it; sessions stay in between."""
+        command = [*self._command(stages, tokens), "--stepwise"]
+        pipe = subprocess.PIPE
+        with pinned_to(self.core):
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        try:
+            yield partial(self._step, process)
+        finally:
+            process.kill()
+            process.communicate()
+
+    def _step(self, process: "subprocess.Popen[str]") -> Measured:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        with suppress(BrokenPipeError):  # It has ended, and says below why.
+            process.stdin.write("\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._failure(process.wait(), process.stderr.read())
+        measured: Measured = json.loads(line)
+        return measured
+
+    def _command(self, stages: Sequence[Opening | Messages], tokens: Sequence[str]) -> list[str]:
+        command = [str(PROGRAM), *(f"--{name}={value}" for name, value in self._options(tokens).items() if value)]
         command += [f"--stage={stage.option()}" for stage in stages]
-        if not self.target.is_answered:
-            command.append("--unanswered")
-        return self._measure(command)
+        return command if self.target.is_answered else [*command, "--unanswered"]
 
     def _options(self, tokens: Sequence[str]) -> dict[str, Any]:
         target = self.target
@@ -122,15 +155,10 @@ class Load:
         path.write_bytes(content)
         return path
 
-    def _measure(self, command: list[str]) -> list[Measured]:
-        with pinned_to(self.core):
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS + 10, check=False)
-        if ended.returncode == NOT_NEGOTIATED:
-            raise NotNegotiated(ended.stderr.strip())
-        if ended.returncode:
-            raise LoadFailed(f"{ended.stderr.strip()}\n{self._last_lines()}".strip())
-        measured: list[Measured] = json.loads(ended.stdout)
-        return measured
+    def _failure(self, code: int, said: str) -> LoadFailed:
+        if code == NOT_NEGOTIATED:
+            return NotNegotiated(said.strip())
+        return LoadFailed(f"{said.strip()}\n{self._last_lines()}".strip())
 
     def _last_lines(self) -> str:
         ends = ["\n".join(path.read_text(errors="replace").splitlines()[-5:]) for path in self.target.log_paths]

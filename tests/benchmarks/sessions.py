@@ -16,46 +16,46 @@ DELIVERY: Final = "CPU µs / delivery"
 DEFLATE: Final = "permessage-deflate"
 
 
-def broadcast(counts: Sequence[int], in_flight: Sequence[int] = IN_FLIGHT) -> list[Figure]:
+Plan = list[tuple[str | None, Opening | Messages]]
+"""Stages, and what to call the figures of each; None for those that only open sessions."""
+
+
+def broadcast(counts: Sequence[int]) -> list[Figure]:
     """A notification to everyone; the request is part of the cost."""
+    plan = broadcast_plan(counts)
     with fresh_server(one_notification({"everyone": True})) as load:
-        return broadcasts(load, session_tokens(max(counts)), counts, in_flight)
+        stages = load.run(*(stage for _, stage in plan), tokens=session_tokens(max(counts)))
+    named = [(name, measured) for (name, _), measured in zip(plan, stages, strict=True) if name]
+    return [figure for name, measured in named for figure in broadcast_figures(name, measured)]
 
 
-def broadcasts(
-    load: Load, tokens: Sequence[str], counts: Sequence[int], in_flight: Sequence[int] = IN_FLIGHT
-) -> list[Figure]:
+def broadcast_plan(counts: Sequence[int]) -> Plan:
     """Open sessions up to each count, and on those measure each number of messages in flight."""
-    plan: list[tuple[int, int | None]] = []
-    for count in sorted(counts):
-        plan += [(count, None), *((count, number) for number in in_flight)]
-    stages = [Opening(count) if number is None else to_everyone(count, number) for count, number in plan]
-    figures: list[Figure] = []
-    for (count, number), measured in zip(plan, load.run(*stages, tokens=tokens), strict=True):
-        if number is not None:
-            figures += broadcast_figures(broadcast_name(count, number), measured)
-    return figures
+    plan: Plan = []
+    for count in sorted(set(counts)):
+        plan.append((None, Opening(count)))
+        plan += [(broadcast_name(count, number), to_everyone(count, number)) for number in IN_FLIGHT]
+    return plan
 
 
 def opening(count: int) -> list[Figure]:
     """Handshakes, each with a token of its own; then the memory of the sessions."""
     with fresh_server() as load:
-        return idle(load, session_tokens(count), count)[0]
+        return idle(load, session_tokens(count), count)
 
 
-def idle(load: Load, tokens: Sequence[str], count: int, *then: Messages) -> tuple[list[Figure], list[Measured]]:
-    """Open so many sessions, measure all but the first ones; go on with further stages. Returns figures, and these.
+def idle(load: Load, tokens: Sequence[str], count: int) -> list[Figure]:
+    """Open so many sessions, and measure all but the first ones.
 
     Memory is what the process has written to and shares with nobody (Private_Dirty of smaps_rollup): what the kernel
     keeps for a socket is not in it.
     """
-    first = Opening(min(WARM_SESSIONS, count // 2))
-    _, opened, *rest = load.run(first, Opening(count), *then, tokens=tokens)
+    _, opened = load.run(Opening(min(WARM_SESSIONS, count // 2)), Opening(count), tokens=tokens)
     return [
         Figure(HANDSHAKES, "handshakes / CPU s", opened["sessions"] / opened["cpu_seconds"]),
         Figure(HANDSHAKE, "CPU µs", opened["cpu_seconds"] / opened["sessions"] * 1e6),
         Figure(memory_name(count), "KiB / session", opened["memory_bytes"] / opened["sessions"] / 1024),
-    ], rest
+    ]
 
 
 def deflate(count: int) -> list[Figure]:
