@@ -79,7 +79,7 @@ def _measure(names: Sequence[str], into: Measured, which: str, options: argparse
     for name in servers:
         failures += _timed(name, partial(_idle, name, options.idle), into, which, f"{name}, idle sessions")
     if servers:
-        failures += _broadcasts(servers, [*options.sessions, options.idle], into, which)
+        failures += _broadcasts(servers, sessions.broadcast_plan(options.sessions, options.idle), into, which)
     if OWN in names:
         for name, benchmark in own_benchmarks(options.idle).items():
             failures += _timed(NOTIFIER, benchmark, into, which, f"{NOTIFIER}, {name}")
@@ -91,10 +91,11 @@ def _idle(name: str, count: int) -> list[Figure]:
         return sessions.idle(server, _tokens(name, count), count)
 
 
-def _broadcasts(names: Sequence[str], counts: Sequence[int], into: Measured, which: str) -> list[str]:
+def _broadcasts(names: Sequence[str], plan: sessions.Plan, into: Measured, which: str) -> list[str]:
     began = time.monotonic()
-    tokens = {name: _tokens(name, max(counts)) for name in names}
-    measured, failed = side_by_side({name: SERVERS[name] for name in names}, tokens, counts)
+    most = max(stage.until for _, stage in plan if isinstance(stage, load.Opening))
+    tokens = {name: _tokens(name, most) for name in names}
+    measured, failed = side_by_side({name: SERVERS[name] for name in names}, tokens, plan)
     for name, figures in measured.items():
         _keep(figures, into, name)
     print(f"{which}: broadcasts by {', '.join(names)}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
@@ -206,7 +207,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         type=positive,
         default=MANY,
         metavar="N",
-        help="how many open and stay, and are reached as well; the targets mean %(default)s",
+        help="how many open and stay, and are reached with 1 and 4 in flight; the targets mean %(default)s",
     )
     return parser.parse_args(arguments)
 

@@ -29,12 +29,13 @@ def broadcast(counts: Sequence[int]) -> list[Figure]:
     return [figure for name, measured in named for figure in broadcast_figures(name, measured)]
 
 
-def broadcast_plan(counts: Sequence[int]) -> Plan:
-    """Open sessions up to each count, and on those measure each number of messages in flight."""
+def broadcast_plan(counts: Sequence[int], between: int | None = None) -> Plan:
+    """Open sessions up to each count, and on those measure each number of messages in flight; `between` fewer."""
     plan: Plan = []
-    for count in sorted(set(counts)):
+    for count in sorted({*counts, between or counts[0]}):
         plan.append((None, Opening(count)))
-        plan += [(broadcast_name(count, number), to_everyone(count, number)) for number in IN_FLIGHT]
+        levels = IN_FLIGHT if count in counts else IN_FLIGHT[:2]
+        plan += [(broadcast_name(count, number), to_everyone(count, number)) for number in levels]
     return plan
 
 
@@ -83,8 +84,8 @@ def _deflated(load: Load, count: int, which: str) -> list[Figure]:
 
 
 def to_everyone(count: int, in_flight: int) -> Messages:
-    """Broadcasts to so many sessions: for about a second, longer where there are many, so that there are some."""
-    return Messages(in_flight, most=10_000, warm=2, cpu_seconds=0.6 + count / 15_000)
+    """Broadcasts to so many sessions: for about half a second, longer where there are many, so that there are some."""
+    return Messages(in_flight, most=10_000, warm=1, cpu_seconds=0.4 + count / 25_000)
 
 
 def broadcast_name(count: int, in_flight: int) -> str:

@@ -9,16 +9,15 @@ from contextlib import AbstractContextManager, ExitStack
 
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.load import Load, LoadFailed, Measured
-from tests.benchmarks.sessions import Plan, broadcast_figures, broadcast_plan
+from tests.benchmarks.sessions import Plan, broadcast_figures
 
 Server = Callable[[], AbstractContextManager[Load]]
 
 
 def side_by_side(
-    servers: Mapping[str, Server], tokens: Mapping[str, Sequence[str]], counts: Sequence[int]
+    servers: Mapping[str, Server], tokens: Mapping[str, Sequence[str]], plan: Plan
 ) -> tuple[dict[str, list[Figure]], dict[str, str]]:
-    """Measure broadcasts to these numbers of sessions. Returns the figures of each server, and why one failed."""
-    plan = broadcast_plan(counts)
+    """Take the stages of the plan. Returns the figures of each server, and why one failed."""
     figures: dict[str, list[Figure]] = {name: [] for name in servers}
     failures: dict[str, str] = {}
     with ExitStack() as stack:
