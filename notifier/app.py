@@ -170,7 +170,7 @@ class Service:
         door = HttpDoor(self.pipeline, guard, body_seconds=self._settings.http.body_timeout_seconds)
         api.include_router(door.router())
         sockets = self._build_sockets()
-        api.add_api_websocket_route("/ws", _served_by(sockets))
+        api.router.add_websocket_route("/ws", _served_by(sockets))  # It takes nothing that FastAPI could inject.
         api.add_api_route("/ws", _want_upgrade, methods=["GET"], **SOCKET_ROUTE)
         if self._settings.http.openapi:
             api.add_api_route("/openapi.json", lambda: JSONResponse(api.openapi()), include_in_schema=False)

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Final
 
 from notifier.core.envelope import Position
@@ -10,10 +11,12 @@ from notifier.core.ports import Frame, FrameMaker, Later
 from notifier.core.session import Owed, Session
 from notifier.core.worklist import Worklist
 
-# A system call per session is the cost of a delivery. Under load a short wait lets several share one; a lone
-# notification never waits (`DECISIONS.md`, 26).
+# A system call per session is the cost of a delivery; under load a short wait lets several notifications share one. The
+# wait grows with what writing costs anyway, and a lone notification never waits (`DECISIONS.md`, 27).
 BUSY_SECONDS: Final = 0.002
 JOIN_SECONDS: Final = 0.001
+BUSY_SHARE: Final = 0.5
+JOIN_SHARE: Final = 0.125
 JOINED_LIMIT_BYTES: Final = 64 * 1024
 FEW_SESSIONS: Final = 16
 WRITES_AT_A_TIME: Final = 32  # Between two looks at the clock.
@@ -38,8 +41,13 @@ class Delivery:
     ) -> None:
         self._join = frames.join
         self._fall_behind = fall_behind
+        self._later = later
         self._monotonic = monotonic
-        self._owing: Worklist[Session] = Worklist(self._write, later=later, monotonic=monotonic)
+        self._round: Worklist[Session] = Worklist(self._write, ended=self._end, later=later, monotonic=monotonic)
+        self._next: list[Session] = []  # For the round after this one: who has had its turn is owed something new.
+        self._is_waiting = False  # The next round is on its way.
+        self._ended_at = -inf
+        self._took_seconds = 0.0  # The last round, in writing alone.
 
     def owe(self, reached: Iterable[Session], frame: Frame, before: Position, *, are_few: bool) -> None:
         """Note that the live ones of these sessions get the frame; `before` is the position before it.
@@ -47,7 +55,7 @@ class Delivery:
         A few pass a large broadcast that is under way: each of them is written its part of that first.
         """
         alone, longer = Owed((frame,), frame.size, before), dict[Owed, Owed]()
-        add = self._owing.add_first if are_few else self._owing.add
+        passes = are_few and self._round.is_running
         for session in reached:
             owed = session.owed
             if owed is not None and owed.size + frame.size > JOINED_LIMIT_BYTES:
@@ -57,18 +65,31 @@ class Delivery:
                 continue
             if owed is None:
                 session.owed = alone
+                self._next.append(session)
             else:
                 session.owed = longer.get(owed) or longer.setdefault(owed, owed.and_then(frame))
-                if not are_few:
-                    continue  # It waits for its turn already.
-            add(session)
+            if passes:
+                self._round.add(session, first=True)
 
     def go(self) -> None:
         """Write now what is owed; right behind other writes a little later, together with what comes meanwhile."""
-        if self._monotonic() - self._owing.ended_at < BUSY_SECONDS:
-            self._owing.run_in(JOIN_SECONDS)
-        elif not self._owing.is_awaited:
-            self._owing.run()
+        if not self._next or self._is_waiting or self._round.is_running:
+            return
+        if self._monotonic() - self._ended_at >= max(BUSY_SECONDS, self._took_seconds * BUSY_SHARE):
+            self._begin()
+        else:
+            self._is_waiting = True
+            self._later(max(JOIN_SECONDS, self._took_seconds * JOIN_SHARE), self._begin)
+
+    def _begin(self) -> None:
+        self._is_waiting = False
+        sessions, self._next = self._next, []
+        self._round.start(sessions)
+
+    def _end(self, took_seconds: float) -> None:
+        self._ended_at = self._monotonic()
+        self._took_seconds = took_seconds
+        self.go()
 
     def settle(self, session: Session) -> None:
         """Write now what the session is owed, if anything; anything else that is written to it comes behind."""

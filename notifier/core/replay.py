@@ -59,6 +59,7 @@ class Replay:
         self._lost = lost
         self._max_running = max_running
         self._chunk_bytes = chunk_bytes
+        self._later = later
         self._clock = clock
         self._monotonic = monotonic
         self._running: set[Session] = set()
@@ -158,7 +159,7 @@ class Replay:
             if frames:
                 if session.cursor is not None and session.outlet.is_drained:
                     self._swift.add(session)
-                    self._swift.run_in(0)
+                    self._later(0, self._swift.start)
                 return
 
     def _move(self, session: Session, cursor: Cursor, backfill: Backfill | None, reached: int) -> None:

@@ -2,8 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
-from math import inf
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 from notifier.core.ports import Later
@@ -17,39 +16,56 @@ class Worklist(Generic[_Item]):
 
     Args:
         do: takes one or a few items off the left end, and does them; it may add others.
+        ended: told how many seconds a run that did all of them took, without the turns between its stretches.
         later: runs a callback after so many seconds, as an event loop does.
     """
 
     def __init__(
-        self, do: Callable[[deque[_Item]], None], *, later: Later, monotonic: Callable[[], float] = time.monotonic
+        self,
+        do: Callable[[deque[_Item]], None],
+        *,
+        ended: Callable[[float], None] = lambda _: None,
+        later: Later,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._do = do
+        self._ended = ended
         self._later = later
         self._monotonic = monotonic
         self._items: deque[_Item] = deque()
-        self.add = self._items.append  # Two names for what costs a delivery as little as can be.
-        self.add_first = self._items.appendleft
-        self.is_awaited = False  # A run is on its way.
-        self.ended_at = -inf  # Monotonic seconds at which the last run ended.
+        self._took_seconds = 0.0
+        self.is_running = False
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def run_in(self, seconds: float) -> None:
-        """Begin after so long, if there is something to do and no run on its way."""
-        if self._items and not self.is_awaited:
-            self.is_awaited = True
-            self._later(seconds, self.run)
+    def add(self, item: _Item, *, first: bool = False) -> None:
+        """Have it done with those that are there, or before them; `start` begins."""
+        if first:
+            self._items.appendleft(item)
+        else:
+            self._items.append(item)
 
-    def run(self) -> None:
+    def start(self, items: Iterable[_Item] = ()) -> None:
+        """Do these and those that are there, beginning now, unless they are being done already."""
+        self._items.extend(items)
+        if not self.is_running:
+            self.is_running = True
+            self._run()
+
+    def _run(self) -> None:
         """Do what there is, for one stretch; what is left goes on in the next turn."""
-        self.is_awaited = True
         items, do, now = self._items, self._do, self._monotonic
-        until = now() + STRETCH_SECONDS
+        began = now()
+        until = began + STRETCH_SECONDS
         while items:
             do(items)
-            if now() > until:
+            if now() >= until:
                 break
-        self.is_awaited = False
-        self.ended_at = now()
-        self.run_in(0)
+        self._took_seconds += now() - began
+        if items:
+            self._later(0, self._run)
+            return
+        took_seconds, self._took_seconds = self._took_seconds, 0.0
+        self.is_running = False
+        self._ended(took_seconds)

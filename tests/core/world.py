@@ -108,7 +108,7 @@ class World:
         client.session = session = Session(f"s{next(self._moments)}", client.identity, client.topics, outlet)
         outlet.drained = lambda: self.hub.advance(session)
         resume = self.hub.register(session, client.stored)
-        outlet.write(PlainFrame("welcome", resume.position))
+        outlet.answer(PlainFrame("welcome", resume.position))
         client.claims = [Claim(resume.position.ordinal, next(self._moments))]
         client.states = [(0, session.addresses())]
         client.checked = 0
@@ -135,7 +135,7 @@ class World:
         if resume.status == "resumed":
             only = frozenset([Address("topic", topic)])
             client.claims.append(Claim(resume.position.ordinal, next(self._moments), only))
-        client.outlet.write(PlainFrame("subscribed", self.hub.position_of(session)))
+        client.outlet.answer(PlainFrame("subscribed", self.hub.position_of(session)))
         self.hub.advance(session)
         self.check()
         return resume
@@ -145,7 +145,7 @@ class World:
         self.hub.unsubscribe(session, [topic])
         client.topics = session.topics
         self._note_addresses(client)
-        client.outlet.write(PlainFrame("unsubscribed", self.hub.position_of(session)))
+        client.outlet.answer(PlainFrame("unsubscribed", self.hub.position_of(session)))
         self.check()
 
     def refresh(self, client: Client, identity: Identity, topics: frozenset[str]) -> None:
@@ -164,7 +164,7 @@ class World:
         self.check()
 
     def beat(self, client: Client) -> None:
-        client.outlet.write(self.frames.heartbeat(self.hub.position_of(self._session(client))))
+        client.outlet.write(self.frames.heartbeat(self.hub.position_of(self._settled(client))))
         self.check()
 
     def settle(self) -> None:
