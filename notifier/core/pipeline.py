@@ -21,6 +21,7 @@ from notifier.core.notification import IdempotencyKey, Notification, seal
 from notifier.core.ports import Item, Journal, Marker, Record
 from notifier.core.window import Window
 
+SLICE_SECONDS: Final = 0.002  # One record a turn would be too few: in one turn many senders append one each.
 LIVE_ONLY_MS: Final = 10_000
 """A notification with ttl 0 that is read later than this after its acceptance is for nobody."""
 
@@ -62,6 +63,7 @@ class Pipeline:
         readback_timeout_seconds: float = 0.8,
         ahead_timeout_seconds: float = 5.0,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._window = window
@@ -71,6 +73,7 @@ class Pipeline:
         self._readback_timeout_seconds = readback_timeout_seconds
         self._ahead_timeout_seconds = ahead_timeout_seconds
         self._clock = clock
+        self._monotonic = monotonic
         self._awaited: dict[str, asyncio.Future[FirstUse | None]] = {}  # by id of the item that is to be read back
         self._marking: asyncio.Task[None] | None = None  # Brings the next marker there and back, for all who wait.
         self.accepted = 0
@@ -198,10 +201,13 @@ class Pipeline:
 
     async def follow_journal(self) -> None:
         """Read the journal from the tail of the window on, and deliver. Never returns."""
+        slice_ends = 0.0
         async with aclosing(self._journal.follow(self._window.tail)) as records:
             async for record in records:
                 self._read(record)
-                await asyncio.sleep(0)  # A backlog of records must not hold the event loop.
+                if self._monotonic() >= slice_ends:
+                    await asyncio.sleep(0)  # A backlog of records must not hold the event loop.
+                    slice_ends = self._monotonic() + SLICE_SECONDS
 
     def _read(self, record: Record) -> None:
         """Take in one record in one turn of the event loop: window first, since whoever falls behind reads it."""

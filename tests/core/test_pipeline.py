@@ -56,9 +56,11 @@ _: tuple[type[Journal], ...] = (SilentJournal, WrittenJournal)
 
 
 class Replica:
-    """A pipeline over a journal, with a window, a hub and a clock moved by hand."""
+    """A pipeline over a journal, with a window, a hub and a clock moved by hand; a record takes it `read_seconds`."""
 
-    def __init__(self, journal: Journal | None = None, *, timeout_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self, journal: Journal | None = None, *, timeout_seconds: float = DEADLINE_SECONDS, read_seconds: float = 1.0
+    ) -> None:
         self.clock = HandClock()
         self.journal = journal or MemoryJournal(epoch="e")
         self.window = Window(at(0), opened_at_ms=0)
@@ -72,6 +74,7 @@ class Replica:
             readback_timeout_seconds=timeout_seconds,
             ahead_timeout_seconds=timeout_seconds,
             clock=self.clock,
+            monotonic=count(1, read_seconds).__next__,
         )
 
     @asynccontextmanager
@@ -320,6 +323,15 @@ async def test_a_backlog_of_records_does_not_hold_the_event_loop() -> None:
         seen = await replica.has_read(at(100))
 
     assert len(seen) > 50
+
+
+async def test_records_that_take_no_time_are_read_many_in_one_turn() -> None:
+    """Else a follower lags behind whoever appends more than one in a turn, until the journal is full."""
+    replica = Replica(WrittenJournal(*[Record("e", offset, (envelope(),)) for offset in range(1, 101)]), read_seconds=0)
+    async with replica.following():
+        seen = await replica.has_read(at(100))
+
+    assert len(seen) < 5
 
 
 # -- positions ahead -------------------------------------------------------------------------------------------------
