@@ -1,7 +1,6 @@
 """Whom a notification is for: the union of what it includes, less what it excludes, within one tenant."""
 
 from collections.abc import Set
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["user", "topic", "role", "everyone"]
@@ -18,8 +17,7 @@ EVERYONE: Final = Address("everyone", "")
 """The address at which each session of a tenant is reached."""
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
+class Audience(NamedTuple):
     """Addresses to include (`EVERYONE` for all of the tenant) and addresses to exclude (users and roles)."""
 
     include: tuple[Address, ...]
@@ -33,9 +31,10 @@ class Audience:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics, where the audience is topics alone; else empty, so that nobody learns of other recipients."""
-        if any(address.kind != "topic" for address in self.include):
-            return ()
-        return tuple(address.value for address in self.include)
+        if self.include and self.include[0].kind != "topic":
+            return ()  # Of most audiences the first address tells it.
+        topics = tuple(value for kind, value in self.include if kind == "topic")
+        return topics if len(topics) == len(self.include) else ()
 
     def reaches(self, addresses: Set[Address]) -> bool:
         """Tell whether somebody reachable at `addresses` is meant."""

@@ -1,8 +1,10 @@
-"""A sealed notification on its way through the journal, and the position it has there."""
+"""A sealed notification on its way through the journal, and the position it has there.
+
+Both are named tuples: one of each is made for every notification, and a frozen dataclass takes five times as long.
+"""
 
 import re
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from notifier.core.audience import Audience
 from notifier.core.identity import Tenant
@@ -10,8 +12,7 @@ from notifier.core.identity import Tenant
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,24})\.(\d{1,19})\.(\d{1,9})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):
     """A place in the journal: everything up to and including it, whoever it was for.
 
     `offset` numbers records, `index` the items of one record. Positions of one epoch compare in journal order;
@@ -20,7 +21,7 @@ class Position:
 
     epoch: str
     offset: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's `index`, which nobody looks for in a position
 
     @classmethod
     def before_record(cls, epoch: str, offset: int) -> Self:
@@ -47,8 +48,7 @@ class Position:
         return cls(match[1], int(match[2]), int(match[3])) if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A notification as every replica sees it.
 
     Args:

@@ -8,16 +8,15 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from notifier.core.envelope import Envelope, Position
 from notifier.core.errors import IdempotencyKeyReused, NotifierError, Unavailable
 from notifier.core.hub import Batch, Hub
 from notifier.core.idempotency import FirstUse, SeenKeys
 from notifier.core.identity import Tenant
-from notifier.core.notification import IdempotencyKey, Notification, seal
+from notifier.core.notification import IdempotencyKey, Notification, new_ids, seal
 from notifier.core.ports import Item, Journal, Marker, Record
 from notifier.core.window import Window
 
@@ -26,16 +25,14 @@ LIVE_ONLY_MS: Final = 10_000
 """A notification with ttl 0 that is read later than this after its acceptance is for nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A notification that a door has let in, with the key that makes a retry harmless, if the caller gave one."""
 
     notification: Notification
     key: IdempotencyKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The journal has the notification. `is_replay`: it had it already, from an earlier request with the same key."""
 
     id: str
@@ -99,7 +96,8 @@ class Pipeline:
     def seal_batch(self, requests: Sequence[Request]) -> list[Envelope | NotifierError]:
         """Seal each notification, or say what is wrong with it."""
         accepted_at_ms = self._now_ms()
-        return [_try_seal(request, accepted_at_ms) for request in requests]
+        ids = new_ids(accepted_at_ms, len(requests))
+        return [_try_seal(*each, accepted_at_ms) for each in zip(requests, ids, strict=True)]
 
     async def append_batch(self, envelopes: Sequence[Envelope]) -> "Appended":
         """Append the envelopes in their order; whether the keyed ones are repeats is known a little later.
@@ -175,6 +173,8 @@ class Pipeline:
 
     async def _read_back(self, item_ids: Sequence[str]) -> None:
         """Wait until the order of the journal has decided on each keyed item."""
+        if not item_ids:
+            return
         try:
             async with asyncio.timeout(self._readback_timeout_seconds):
                 for item_id in item_ids:
@@ -188,8 +188,7 @@ class Pipeline:
             self._awaited.pop(item_id).cancel()
 
     def _outcome(self, envelope: Envelope) -> Receipt | NotifierError:
-        awaited = self._awaited.get(envelope.id)
-        first = awaited.result() if awaited is not None else None
+        first = None if envelope.key_digest is None else self._awaited[envelope.id].result()
         if first is None:
             return Receipt(envelope.id, envelope.tenant, envelope.accepted_at_ms)
         if first.content_digest != envelope.content_digest:
@@ -216,14 +215,15 @@ class Pipeline:
         before, now_ms = self._window.tail, self._now_ms()
         entries: list[tuple[Position, Envelope]] = []
         for index, item in enumerate(record.items):
-            position = Position(record.epoch, record.offset, index)
             if isinstance(item, Envelope) and self._is_deliverable(item, now_ms):
+                position = Position(record.epoch, record.offset, index)
                 entries.append((position, item))
                 if not item.live_only:
                     self._window.append(position, item)
             elif isinstance(item, Marker):
                 self._settle(item.nonce, None)
-            self._window.advance(position)
+        if record.items:
+            self._window.advance(Position(record.epoch, record.offset, len(record.items) - 1))
         self._hub.deliver(Batch(before, entries))
 
     def _cut_before(self, record: Record) -> None:
@@ -232,15 +232,21 @@ class Pipeline:
         self._hub.cut(Position.before_record(record.epoch, record.offset))
 
     def _is_deliverable(self, envelope: Envelope, now_ms: int) -> bool:
-        first = self._seen_keys.first_use(envelope)
-        self._settle(envelope.id, first)
-        if first is not None:
-            self.repeats += 1
+        if envelope.key_digest is not None and self._is_repeat(envelope):
             return False
         ends_at_ms = envelope.accepted_at_ms + LIVE_ONLY_MS if envelope.live_only else envelope.expires_at_ms
         if ends_at_ms <= now_ms:
             self.dropped += 1
             return False
+        return True
+
+    def _is_repeat(self, envelope: Envelope) -> bool:
+        """Let the order of the journal decide on a keyed envelope, and tell who waits for it."""
+        first = self._seen_keys.first_use(envelope)
+        self._settle(envelope.id, first)
+        if first is None:
+            return False
+        self.repeats += 1
         return True
 
     def _settle(self, item_id: str, first: FirstUse | None) -> None:
@@ -279,8 +285,10 @@ def _look_at(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-def _try_seal(request: Request, accepted_at_ms: int) -> Envelope | NotifierError:
+def _try_seal(request: Request, notification_id: str, accepted_at_ms: int) -> Envelope | NotifierError:
     try:
-        return seal(request.notification, accepted_at_ms=accepted_at_ms, key=request.key)
+        return seal(
+            request.notification, accepted_at_ms=accepted_at_ms, key=request.key, notification_id=notification_id
+        )
     except NotifierError as error:
         return error
