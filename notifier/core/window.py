@@ -127,14 +127,16 @@ class Window:
 
     def append(self, position: Position, envelope: Envelope) -> None:
         """Hold the envelope at its position, which is over the tail, and let go of what no longer fits."""
-        tenancy = self._tenancies.setdefault(envelope.tenant, _Tenancy(floor=self.start.ordinal))
+        tenancy = self._tenancies.get(envelope.tenant)
+        if tenancy is None:
+            tenancy = self._tenancies[envelope.tenant] = _Tenancy(floor=self.start.ordinal)
         ordinal = position.ordinal
         tenancy.entries[ordinal] = Entry(position, envelope)
         self._order[ordinal] = envelope.tenant
         for address in envelope.audience.include:
-            tenancy.tracks.setdefault(address, Track()).append(ordinal)
+            _append(tenancy.tracks, address, ordinal)
             if envelope.collapse_key is not None:
-                tenancy.collapsing.setdefault((address, envelope.collapse_key), Track()).append(ordinal)
+                _append(tenancy.collapsing, (address, envelope.collapse_key), ordinal)
         self._count(tenancy, envelope, +1)
         self.tail = position
         self._make_room()
@@ -263,7 +265,7 @@ class Window:
         self.size_bytes += size
         tenancy.index_entries += entries
         tenancy.size_bytes += size
-        if self._weight(tenancy) > 0.5:
+        if tenancy.size_bytes * 2 > self._max_bytes or tenancy.index_entries * 2 > self._max_index_entries:
             self._over_half.add(tenancy)
         else:
             self._over_half.discard(tenancy)
@@ -293,7 +295,15 @@ def _newest(tenancy: _Tenancy, collapse_key: str, mine: frozenset[Address]) -> i
     return newest
 
 
+def _append(tracks: dict[_Key, Track], key: _Key, ordinal: int) -> None:
+    track = tracks.get(key)
+    if track is None:
+        track = tracks[key] = Track()
+    track.append(ordinal)
+
+
 def _drop_first(tracks: dict[_Key, Track], key: _Key) -> None:
-    tracks[key].drop_first()
-    if not tracks[key]:
+    track = tracks[key]
+    track.drop_first()
+    if not track:
         del tracks[key]

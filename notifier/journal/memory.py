@@ -22,7 +22,7 @@ class MemoryJournal:
         # A new epoch at each start: a position of an earlier process can only be answered with a reset.
         self.start = Position(epoch or secrets.token_hex(4), 0, 0)
         self._capacity_bytes = capacity_bytes
-        self._records: deque[Record] = deque()  # Their offsets have no holes.
+        self._records: deque[tuple[Record, int]] = deque()  # With their sizes; their offsets have no holes.
         self._held_bytes = 0
         self._next_offset = 1
         self._read_offsets: dict[object, int] = {}  # by follower
@@ -30,10 +30,11 @@ class MemoryJournal:
 
     async def append(self, items: Sequence[Item]) -> None:
         """Take the items, as few records as their limits allow."""
-        self._make_room(sum(map(size_of, items)))
-        for chunk in _chunks(items):
-            self._records.append(Record(self.start.epoch, self._next_offset, tuple(chunk)))
-            self._held_bytes += sum(map(size_of, chunk))
+        chunks = _chunks(items)
+        self._make_room(sum(size for _, size in chunks))
+        for chunk, size in chunks:
+            self._records.append((Record(self.start.epoch, self._next_offset, chunk), size))
+            self._held_bytes += size
             self._next_offset += 1
         self._appended.set()
 
@@ -45,7 +46,7 @@ class MemoryJournal:
             while True:
                 at = max(self._read_offsets[follower] + 1, self._next_offset - len(self._records))
                 if at < self._next_offset:
-                    yield self._records[at - self._next_offset]
+                    yield self._records[at - self._next_offset][0]
                     self._read_offsets[follower] = at
                 else:
                     self._appended.clear()
@@ -60,20 +61,25 @@ class MemoryJournal:
     def _make_room(self, size: int) -> None:
         read = min(self._read_offsets.values(), default=self._next_offset)
         while self._records and self._held_bytes + size > self._capacity_bytes:
-            if self._records[0].offset > read:
+            record, record_size = self._records[0]
+            if record.offset > read:
                 raise Unavailable("journal_full", "the journal is full: its reader has fallen behind")
-            self._held_bytes -= sum(map(size_of, self._records.popleft().items))
+            self._records.popleft()
+            self._held_bytes -= record_size
 
 
-def _chunks(items: Sequence[Item]) -> Sequence[list[Item]]:
-    chunks: list[list[Item]] = []
-    room_bytes = 0
-    for item in items:
-        if not chunks or len(chunks[-1]) == MAX_RECORD_ITEMS or room_bytes < size_of(item):
-            chunks.append([])
-            room_bytes = MAX_RECORD_BYTES
-        chunks[-1].append(item)
-        room_bytes -= size_of(item)
+def _chunks(items: Sequence[Item]) -> Sequence[tuple[tuple[Item, ...], int]]:
+    """What goes into a record each, and its size."""
+    sizes = list(map(size_of, items))
+    chunks: list[tuple[tuple[Item, ...], int]] = []
+    start = total = 0
+    for at, size in enumerate(sizes):
+        if at > start and (at - start == MAX_RECORD_ITEMS or total + size > MAX_RECORD_BYTES):
+            chunks.append((tuple(items[start:at]), total))
+            start, total = at, 0
+        total += size
+    if items:
+        chunks.append((tuple(items[start:]), total))
     return chunks
 
 
