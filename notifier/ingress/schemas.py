@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -12,7 +13,7 @@ from notifier.core.audience import EVERYONE, Address, Audience
 from notifier.core.errors import InvalidNotification, Violation
 from notifier.core.identity import Tenant
 from notifier.core.notification import Notification
-from notifier.core.strict_json import FLAWS_LIMIT, escape, flaws
+from notifier.core.strict_json import DEPTH_LIMIT, FLAWS_LIMIT, escape, flaws, is_clean
 
 USER_CHARACTERS: Final = 256
 ROLE_CHARACTERS: Final = 128
@@ -23,7 +24,7 @@ _LINK_PATTERN: Final = r"^(/|/[^/\s\\][^\s\\]*|https://[^/?#\s\\][^\s\\]*)$"
 _LINK: Final = re.compile(_LINK_PATTERN.removesuffix("$"))
 _TYPE_PATTERN: Final = r"^[a-z0-9_.-]{1,128}$"
 # The rules that validators hold, as far as JSON Schema can say them.
-_NO_CONTROLS: Final = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}
+_NO_CONTROLS: Final[JsonDict] = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"}
 _UNRESERVED_TYPE: Final = {"pattern": _TYPE_PATTERN.replace("^", r"^(?!notifier\.)")}
 _NAMES_SOMEBODY: Final[JsonDict] = {
     "anyOf": [
@@ -69,13 +70,18 @@ def _type(text: str) -> str:
     return text
 
 
-Printable = Annotated[str, Field(json_schema_extra=_NO_CONTROLS), BeforeValidator(_printable)]
-User = Annotated[Printable, Field(min_length=1, max_length=USER_CHARACTERS)]
-Role = Annotated[Printable, Field(min_length=1, max_length=ROLE_CHARACTERS)]
+def _characters(most: int) -> Any:  # noqa: ANN401 - what `Field` says of itself
+    return Field(min_length=1, max_length=most, json_schema_extra=_NO_CONTROLS)
+
+
+# The bounds stand first: behind a function, pydantic checks them in Python.
+_PRINTABLE: Final = BeforeValidator(_printable)
+User = Annotated[str, _characters(USER_CHARACTERS), _PRINTABLE]
+Role = Annotated[str, _characters(ROLE_CHARACTERS), _PRINTABLE]
 Topic = Annotated[str, Field(max_length=256, pattern=TOPIC_PATTERN)]
 TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Key = Annotated[Printable, Field(min_length=1, max_length=255)]
-CollapseKey = Annotated[Printable, Field(min_length=1, max_length=128)]
+Key = Annotated[str, _characters(255), _PRINTABLE]
+CollapseKey = Annotated[str, _characters(128), _PRINTABLE]
 Link = Annotated[
     str, Field(min_length=1, max_length=2_048, json_schema_extra={"pattern": _LINK_PATTERN}), AfterValidator(_link)
 ]
@@ -112,10 +118,8 @@ class To(_Strict):
 
     def audience(self) -> Audience:
         """The same in the core's words; `everyone` makes the other names redundant."""
-        named = [("user", self.users), ("topic", self.topics), ("role", self.roles)]
-        include = (EVERYONE,) if self.everyone else _addresses(named)
-        left_out = [("user", self.exclude.users), ("role", self.exclude.roles)] if self.exclude else []
-        return Audience(include, _addresses(left_out))
+        include = (EVERYONE,) if self.everyone else _addresses(self.users, self.topics, self.roles)
+        return Audience(include, _addresses(self.exclude.users, (), self.exclude.roles) if self.exclude else ())
 
 
 class NotificationRequest(_Strict):
@@ -145,15 +149,15 @@ class NotificationRequest(_Strict):
     def notification(self, tenant: Tenant) -> Notification:
         """The same in the core's words; `tenant` is the sender's own, used unless `to` names another."""
         return Notification(
-            tenant=tenant if self.to.tenant is None else Tenant(self.to.tenant),
-            audience=self.to.audience(),
-            type=self.type,
-            title=self.title,
-            body=self.body,
-            link=self.link,
-            data=self.data,
-            ttl_seconds=self.ttl_seconds,
-            collapse_key=self.collapse_key,
+            tenant if self.to.tenant is None else Tenant(self.to.tenant),
+            self.to.audience(),
+            self.type,
+            self.title,
+            self.body,
+            self.link,
+            self.data,
+            self.ttl_seconds,
+            self.collapse_key,
         )
 
 
@@ -165,13 +169,18 @@ class BatchItem(NotificationRequest):
 
 def read_request(model: type[_Request], value: object) -> _Request:
     """Hold a parsed JSON value against the rules. Raises InvalidNotification that names each broken one."""
-    if found := flaws(value):
-        raise InvalidNotification(found)
     try:
-        return model.model_validate(value)
+        request = model.model_validate(value)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)[:FLAWS_LIMIT]
-        raise InvalidNotification([_violation(each) for each in errors]) from None
+        raise InvalidNotification(flaws(value) or _violations(error)) from None
+    # What the rules leave open; elsewhere they take neither a mark nor half of a surrogate pair.
+    if not (is_clean(request.title) and is_clean(request.body) and is_clean(request.data, depth=DEPTH_LIMIT - 1)):
+        raise InvalidNotification(flaws(value))
+    return request
+
+
+def _violations(error: ValidationError) -> list[Violation]:
+    return [_violation(each) for each in error.errors(include_url=False, include_input=False)[:FLAWS_LIMIT]]
 
 
 def _violation(error: ErrorDetails) -> Violation:
@@ -179,8 +188,11 @@ def _violation(error: ErrorDetails) -> Violation:
     return Violation(pointer, _CODES.get(error["type"], error["type"]), error["msg"])
 
 
-def _addresses(named: list[tuple[Any, list[str]]]) -> tuple[Address, ...]:
-    return tuple(dict.fromkeys(Address(kind, value) for kind, values in named for value in values))
+def _addresses(users: Sequence[str], topics: Sequence[str], roles: Sequence[str]) -> tuple[Address, ...]:
+    addresses = [Address("user", user) for user in users]
+    if topics or roles:
+        addresses += [Address("topic", topic) for topic in topics] + [Address("role", role) for role in roles]
+    return tuple(addresses) if len(addresses) == 1 else tuple(dict.fromkeys(addresses))
 
 
 _CODES: Final = {
