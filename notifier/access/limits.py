@@ -1,4 +1,4 @@
-"""How often something may be done: named limits per key, counted by slowapi's limiter in local memory.
+"""How often something may be done: named limits per key, counted by slowapi's limiter in local memory (`counters.py`).
 
 slowapi's decorators and middleware are left out for its limiter: with FastAPI's route tree they miss included routers,
 they skip an empty key, and they cost twice as much (`DECISIONS.md`, 1).
@@ -13,6 +13,7 @@ from limits import RateLimitItem, parse
 from slowapi import Limiter
 from slowapi.util import get_remote_address
 
+from notifier.access.counters import SCHEME
 from notifier.core.errors import LimitExceeded, Standing
 
 
@@ -26,7 +27,7 @@ class Limits:
     def __init__(self, policies: Mapping[str, str]) -> None:
         self._items: dict[str, RateLimitItem] = {name: parse(text) for name, text in policies.items()}
         # Sliding, since a fixed window lets twice the quota through at its edge; two counters a key.
-        limiter = Limiter(key_func=get_remote_address, storage_uri="memory://", strategy="sliding-window-counter")
+        limiter = Limiter(key_func=get_remote_address, storage_uri=f"{SCHEME}://", strategy="sliding-window-counter")
         self._strategy = limiter.limiter
 
     def spend(self, policy: str, key: str, cost: int = 1) -> Standing:
