@@ -15,7 +15,6 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
@@ -34,7 +33,7 @@ from notifier.core.pulse import Pulse
 from notifier.core.window import Window
 from notifier.engine import build_journal, build_queue_door, journal_readings, queue_readings
 from notifier.ingress.http import Guard, HttpDoor
-from notifier.ingress.middleware import AddressLimit, Failsafe, HeaderLimit, RequestLine
+from notifier.ingress.middleware import AddressLimit, Cors, Failsafe, HeaderLimit, RequestLine
 from notifier.ingress.openapi import SOCKET_ROUTE, describe
 from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
@@ -156,6 +155,8 @@ class Service:
             redoc_url=None,
             lifespan=self._lifespan,
             redirect_slashes=False,
+            # Nobody sets OpenTelemetry up, and FastAPI looks for it anew at each request.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
         )
         api.openapi = partial(describe, api)  # type: ignore[method-assign]  # FastAPI's documented way to replace it
         guard = Guard(
@@ -168,7 +169,7 @@ class Service:
             ),
         )
         door = HttpDoor(self.pipeline, guard, body_seconds=self._settings.http.body_timeout_seconds)
-        api.include_router(door.router())
+        door.open(api)
         sockets = self._build_sockets()
         api.router.add_websocket_route("/ws", _served_by(sockets))  # It takes nothing that FastAPI could inject.
         api.add_api_route("/ws", _want_upgrade, methods=["GET"], **SOCKET_ROUTE)
@@ -185,7 +186,7 @@ class Service:
         api.add_middleware(HeaderLimit)
         api.add_middleware(AddressLimit, spend=partial(self.limits.spend, "address"))
         api.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origin_regex=self.origins.cors_pattern,
             allow_methods=["GET", "POST"],
             allow_headers=[

@@ -17,7 +17,7 @@ from notifier.app import Service
 from notifier.core.errors import InvalidNotification, Unauthenticated, UnsupportedMediaType, Violation
 from notifier.core.identity import Identity
 from notifier.core.strict_json import escape, parse
-from notifier.ingress.body import is_json, media_type, read_body
+from notifier.ingress.body import headers_of, is_json, media_type, read_body
 from notifier.server import Listening
 from notifier.settings import Settings
 from notifier.trust import development_token
@@ -104,10 +104,11 @@ def _command() -> str:
 
 def _token_route(verify: Verify, token_seconds: int) -> Callable[[Request], Awaitable[Response]]:
     async def mint_token(request: Request) -> Response:
-        if not is_json(media_type(request)):
+        headers = headers_of(request)
+        if not is_json(media_type(headers)):
             # A page of another origin cannot send this type without asking first, and is told no.
             raise UnsupportedMediaType("unsupported_media_type", "send application/json")
-        body = await read_body(request, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=10)
+        body = await read_body(request.receive, headers, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=10)
         answer = {"token": _usable_token(_read(body), verify, token_seconds), "expires_in_seconds": token_seconds}
         return Response(json.dumps(answer), headers={"Cache-Control": "no-store"}, media_type="application/json")
 

@@ -6,8 +6,9 @@ they skip an empty key, and they cost twice as much (`DECISIONS.md`, 1).
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
 from limits import RateLimitItem, parse
 from slowapi import Limiter
@@ -30,15 +31,21 @@ class Limits:
         limiter = Limiter(key_func=get_remote_address, storage_uri=f"{SCHEME}://", strategy="sliding-window-counter")
         self._strategy = limiter.limiter
 
-    def spend(self, policy: str, key: str, cost: int = 1) -> Standing:
-        """Take `cost` out of the key's allowance. Raises LimitExceeded when it is used up; nothing is taken then."""
+    def spend(self, policy: str, key: str, cost: int = 1) -> Callable[[], Standing]:
+        """Take `cost` out of the key's allowance, and return how to ask where it stands: one of several is told.
+
+        Raises LimitExceeded when it is used up; nothing is taken then.
+        """
         item = self._items[policy]
-        is_within = self._strategy.hit(item, policy, key, cost=cost)
+        if self._strategy.hit(item, policy, key, cost=cost):
+            return partial(self._standing, policy, key)
+        standing = self._standing(policy, key)
+        detail = f"over the limit of {item.amount} per {item.get_expiry()} s for {policy}"
+        retry_after = timedelta(seconds=standing.reset_seconds)
+        raise LimitExceeded("rate_limited", detail, retry_after=retry_after, standing=standing)
+
+    def _standing(self, policy: str, key: str) -> Standing:
+        item = self._items[policy]
         stats = self._strategy.get_window_stats(item, policy, key)
         reset_seconds = max(1, math.ceil(stats.reset_time - time.time()))
-        standing = Standing(policy, item.amount, item.get_expiry(), max(0, stats.remaining), reset_seconds)
-        if not is_within:
-            detail = f"over the limit of {item.amount} per {item.get_expiry()} s for {policy}"
-            retry_after = timedelta(seconds=reset_seconds)
-            raise LimitExceeded("rate_limited", detail, retry_after=retry_after, standing=standing)
-        return standing
+        return Standing(policy, item.amount, item.get_expiry(), max(0, stats.remaining), reset_seconds)

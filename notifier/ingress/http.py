@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from notifier.core.errors import (
     BadRequest,
@@ -25,12 +28,13 @@ from notifier.core.pipeline import Pipeline, Receipt
 from notifier.core.pipeline import Request as Sending
 from notifier.core.strict_json import parse
 from notifier.ingress.answers import accepted, result
-from notifier.ingress.body import is_json, media_type, read_body
+from notifier.ingress.body import headers_of, is_json, media_type, read_body
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
 from notifier.ingress.schemas import BatchItem, NotificationRequest, read_request
 from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
 
 YIELD_ITEMS: Final = 50
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 LINE_MEDIA_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
 
 
@@ -41,12 +45,28 @@ class Guard:
     Args:
         authenticate: from the Authorization header, or None, to the caller.
         authorise: may this caller send this notification.
-        spend: take `cost` out of the caller's allowance of this name: `send`, `batch` or `broadcast`.
+        spend: take `cost` out of the caller's allowance of this name (`send`, `batch` or `broadcast`), and return how
+            to ask where the caller stands.
     """
 
     authenticate: Callable[[str | None], Identity]
     authorise: Callable[[Identity, Notification], None]
-    spend: Callable[[str, Identity, int], Standing]
+    spend: Callable[[str, Identity, int], Callable[[], Standing]]
+
+
+class DoorRoute(APIRoute):
+    """A route of FastAPI, described by it, whose endpoint is called with the request as it is.
+
+    There is nothing to inject, so nothing is solved for each request: that took a quarter of it (`DECISIONS.md`, 28).
+    """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or leave it to FastAPI to say which methods there are."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        response: Response = await self.endpoint(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 class HttpDoor:
@@ -57,42 +77,47 @@ class HttpDoor:
         self._guard = guard
         self._body_seconds = body_seconds
 
-    def router(self) -> APIRouter:
-        """The routes of this door."""
-        router = APIRouter()
-        router.add_api_route("/notify", self.notify, methods=["POST"], **NOTIFY_ROUTE)
-        router.add_api_route("/notify/batch", self.notify_batch, methods=["POST"], **BATCH_ROUTE)
-        return router
+    def open(self, api: FastAPI) -> None:
+        """Add the routes of this door; to the app itself, since FastAPI looks for an included router's routes twice."""
+        add = partial(api.router.add_api_route, methods=["POST"], route_class_override=DoorRoute)
+        add("/notify", self.notify, **NOTIFY_ROUTE)
+        add("/notify/batch", self.notify_batch, **BATCH_ROUTE)
 
     async def notify(self, request: Request) -> Response:
         """Send one notification."""
-        caller = self._enter(request, "send")
-        media = media_type(request)
-        if not is_json(media):
+        headers = headers_of(request)
+        caller = self._enter(request, headers)
+        self._spend(request, "send", caller)
+        if not is_json(media_type(headers)):
             raise UnsupportedMediaType("unsupported_media_type", "send application/json")
-        header = _idempotency_header(request)
-        body = await read_body(request, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=self._body_seconds)
+        key = _idempotency_header(headers)
+        body = await read_body(
+            request.receive, headers, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=self._body_seconds
+        )
         notification = read_request(NotificationRequest, parse(body)).notification(caller.tenant)
         self._guard.authorise(caller, notification)
         if notification.audience.everyone:
             self._spend(request, "broadcast", caller)
-        receipt = await self._pipeline.send_notification(Sending(notification, _key(caller, header)))
-        headers = {"Idempotent-Replayed": "true"} if receipt.is_replay else None
-        return _json(202, accepted(receipt), headers)
+        receipt = await self._pipeline.send_notification(Sending(notification, _key(caller, key)))
+        replayed = {"Idempotent-Replayed": "true"} if receipt.is_replay else None
+        return _json(202, accepted(receipt), replayed)
 
     async def notify_batch(self, request: Request) -> Response:
         """Send up to 1,000 different notifications, each with an outcome of its own."""
-        caller = self._enter(request)
-        media = media_type(request)
+        headers = headers_of(request)
+        caller = self._enter(request, headers)
+        media = media_type(headers)
         if not (is_json(media) or media in LINE_MEDIA_TYPES):
             raise UnsupportedMediaType("unsupported_media_type", "send application/json or application/x-ndjson")
-        header = _idempotency_header(request)
-        body = await read_body(request, limit_bytes=BATCH_LIMIT_BYTES, within_seconds=self._body_seconds)
+        key = _idempotency_header(headers)
+        body = await read_body(
+            request.receive, headers, limit_bytes=BATCH_LIMIT_BYTES, within_seconds=self._body_seconds
+        )
         values = _lines(body) if media in LINE_MEDIA_TYPES else _array(body)
         self._spend(request, "batch", caller, len(values))
         read: list[Sending | NotifierError] = []
         for index, value in enumerate(values):
-            read.append(self._read_item(caller, value, header, index))
+            read.append(self._read_item(caller, value, key, index))
             if index % YIELD_ITEMS == 0:
                 await asyncio.sleep(0)  # A full batch must not hold the event loop.
         broadcasts = sum(isinstance(item, Sending) and item.notification.audience.everyone for item in read)
@@ -104,30 +129,28 @@ class HttpDoor:
         results = [result(index, outcome) for index, outcome in enumerate(outcomes)]
         return _json(202 if is_accepted else 207, {"results": results})
 
-    def _enter(self, request: Request, limit: str | None = None) -> Identity:
-        caller = self._guard.authenticate(request.headers.get("authorization"))
-        request.state.caller = caller.user
-        if limit is not None:
-            self._spend(request, limit, caller)
+    def _enter(self, request: Request, headers: Mapping[str, str]) -> Identity:
+        caller = self._guard.authenticate(headers.get("authorization"))
+        request.scope["state"]["caller"] = caller.user
         return caller
 
     def _spend(self, request: Request, limit: str, caller: Identity, cost: int = 1) -> None:
-        request.state.standing = self._guard.spend(limit, caller, cost)
+        request.scope["state"]["standing"] = self._guard.spend(limit, caller, cost)
 
-    def _read_item(self, caller: Identity, value: object, header: str | None, index: int) -> Sending | NotifierError:
+    def _read_item(self, caller: Identity, value: object, key: str | None, index: int) -> Sending | NotifierError:
         try:
             item = read_request(BatchItem, value)
             notification = item.notification(caller.tenant)
             self._guard.authorise(caller, notification)
         except NotifierError as error:
             return error
-        from_header = f"{header}/{index}" if header is not None else None
+        from_header = f"{key}/{index}" if key is not None else None
         return Sending(notification, _key(caller, item.idempotency_key or from_header))
 
 
-def _idempotency_header(request: Request) -> str | None:
+def _idempotency_header(headers: Mapping[str, str]) -> str | None:
     """The Idempotency-Key, without one pair of quotes. Raises BadRequest for one that breaks the rules."""
-    value = request.headers.get("idempotency-key")
+    value = headers.get("idempotency-key")
     if value is None:
         return None
     if len(value) > 1 and value[0] == value[-1] == '"':
@@ -171,5 +194,5 @@ def _counted(values: Sequence[object]) -> Sequence[object]:
 
 
 def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(value, separators=(",", ":")).encode()
+    body = _to_json(value).encode()
     return Response(body, status, headers=headers, media_type="application/json")

@@ -3,25 +3,25 @@
 import logging
 import re
 import time
-import uuid
 from collections.abc import Callable
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.core.errors import HeadersTooLarge, LimitExceeded, Standing
-from notifier.ingress.problems import internal_problem, problem_response, write_standing
+from notifier.core.notification import new_id
+from notifier.ingress.problems import internal_problem, note_standing, problem_response, standing_headers
 
 log: Final = logging.getLogger(__name__)
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestLine:
     """Gives each request an id, echoes it, adds where the caller stands with its limits, and logs one line.
 
     A request under way shares `scope["state"]`: `request_id`, and what others add for the line or the headers:
-    `standing` and `caller`.
+    `caller`, and `standing`, which tells where the caller stands when it is called.
     """
 
     def __init__(self, app: ASGIApp, *, observe: Callable[[str, str, int, float], None]) -> None:
@@ -34,17 +34,19 @@ class RequestLine:
             return
         began = time.perf_counter()
         # Ours alone: uvicorn copies its state per request, other servers may not.
-        state = scope["state"] = {**scope.get("state", {}), "request_id": _request_id(Headers(scope=scope))}
+        state = scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
         status = 500
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = state["request_id"]
-                if isinstance(standing := state.get("standing"), Standing):
-                    write_standing(headers, standing)
+                headers = message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", state["request_id"].encode()),
+                ]
+                if standing := state.get("standing"):
+                    headers += standing_headers(standing())
             await send(message)
 
         try:
@@ -67,13 +69,29 @@ class RequestLine:
         log.info("request", extra=fields)
 
 
+class Cors(CORSMiddleware):
+    """Lets pages of other origins read answers; to a request that names no origin it only adds what caches need."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+            return
+
+        async def send_with_vary(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"vary", b"Origin")]
+            await send(message)
+
+        await self.app(scope, receive, send_with_vary)
+
+
 class AddressLimit:
     """Holds every HTTP request, to whatever route or none, against the limit of its address.
 
     It stands before the router, so that no route can be left out.
     """
 
-    def __init__(self, app: ASGIApp, *, spend: Callable[[str], Standing]) -> None:
+    def __init__(self, app: ASGIApp, *, spend: Callable[[str], Callable[[], Standing]]) -> None:
         self._app = app
         self._spend = spend
 
@@ -82,9 +100,9 @@ class AddressLimit:
             client = scope.get("client")
             try:
                 scope["state"]["standing"] = self._spend(client[0] if client else "unknown")
-            except LimitExceeded as error:
-                scope["state"]["standing"] = error.standing
-                await problem_response(error, scope["path"])(scope, receive, send)
+            except LimitExceeded as refusal:
+                note_standing(scope["state"], refusal)
+                await problem_response(refusal, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -136,9 +154,9 @@ class Failsafe:
             await internal_problem(scope["path"])(scope, receive, send)
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+def _request_id(scope: Scope) -> str:
+    given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else new_id(int(time.time() * 1000))
 
 
 def _size(scope: Scope) -> int:

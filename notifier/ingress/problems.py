@@ -2,12 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -73,9 +72,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """Exception handler for our errors, and for Starlette's 404 and 405."""
     path = request.scope["path"]
     if isinstance(error, NotifierError):
-        if isinstance(error, LimitExceeded) and error.standing is not None:
-            # The limit that refused is told, not one that was passed before it.
-            request.state.standing = error.standing
+        if isinstance(error, LimitExceeded):
+            note_standing(request.scope["state"], error)
         return problem_response(error, path)
     if isinstance(error, HTTPException):
         code = _CODE_OF_STATUS.get(error.status_code, "http_error")
@@ -83,10 +81,18 @@ async def answer_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-def write_standing(headers: MutableHeaders, standing: Standing) -> None:
-    """Add RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers, structured fields)."""
-    headers["RateLimit-Policy"] = f'"{standing.policy}";q={standing.quota};w={standing.window_seconds}'
-    headers["RateLimit"] = f'"{standing.policy}";r={standing.remaining};t={standing.reset_seconds}'
+def note_standing(state: MutableMapping[str, Any], refusal: LimitExceeded) -> None:
+    """See that the limit that refused is told, not one that was passed before it."""
+    standing = refusal.standing
+    if standing is not None:
+        state["standing"] = lambda: standing
+
+
+def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
+    """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers, structured fields), as ASGI has headers."""
+    policy = f'"{standing.policy}";q={standing.quota};w={standing.window_seconds}'
+    here = f'"{standing.policy}";r={standing.remaining};t={standing.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", here.encode())]
 
 
 def _members(status: int, code: str, detail: str, instance: str | None) -> dict[str, Any]:
