@@ -7,6 +7,7 @@ library, made when bytes arrive and kept only while a frame or a message is unfi
 import asyncio
 import logging
 import time
+import zlib
 from collections.abc import Callable, MutableSet, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -106,8 +107,8 @@ class DetachedSocket(asyncio.Protocol):
         self._opened_at = self._heard_at = self._moved_at = time.monotonic()
         self._unsent_bytes = 0
         self._connections.add(self)
-        self.transport.set_write_buffer_limits(board.write_limit_bytes)
         self.transport.set_protocol(self)
+        self.transport.set_write_buffer_limits(board.write_limit_bytes)
 
     def begin(self, session: Session, messages: Sequence[str | None]) -> None:
         """Go on where ASGI has left off: hear what the client has said meanwhile, then read on."""
@@ -280,7 +281,8 @@ class DetachedSocket(asyncio.Protocol):
     def _end_failed(self) -> None:
         """Half-close, since closing with unread data would reset the close frame away."""
         self._board.hub.remove(self.session)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self._cut_in(FAILED_LINGER_SECONDS)
 
     def _stop(self, code: int, reason: str) -> Protocol:
@@ -308,7 +310,14 @@ class DeflatedSocket(DetachedSocket):
 
     def _new_protocol(self) -> Protocol:
         protocol = super()._new_protocol()
-        protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
+        protocol.extensions = [
+            PerMessageDeflate(
+                remote_no_context_takeover=True,
+                local_no_context_takeover=True,
+                remote_max_window_bits=zlib.MAX_WBITS,
+                local_max_window_bits=zlib.MAX_WBITS,
+            )
+        ]
         return protocol
 
 

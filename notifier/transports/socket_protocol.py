@@ -6,6 +6,7 @@ It overrides private parts of uvicorn, so `pyproject.toml` pins the minor releas
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -33,7 +34,6 @@ def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
-LARGEST_WINDOW_BITS: Final = 15
 _UNREADABLE: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "at most 128 headers, and 8 KiB for a line"
@@ -52,7 +52,7 @@ class SharedDeflate(ServerPerMessageDeflateFactory):
     ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
         """Decline a client that wants a smaller window than the one that all frames are made for."""
         answer, extension = super().process_request_params(params, accepted_extensions)
-        if extension.local_max_window_bits < LARGEST_WINDOW_BITS:
+        if extension.local_max_window_bits < zlib.MAX_WBITS:
             raise NegotiationError("frames are compressed once, with the largest window")
         return answer, extension
 

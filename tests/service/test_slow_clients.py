@@ -1,7 +1,9 @@
 """A client that reads slowly, later, or never: it costs a position, not a queue, and delays nobody."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ pytestmark = on_both_paths
 
 SMALL_BYTES = 4_096
 STALL_SECONDS = 2
+FROZEN = 60
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,27 @@ async def test_a_client_that_pings_and_never_reads_the_pongs_is_cut(small: Repli
         await eventually(lambda: has_none(small, "flood"))
 
 
+async def test_many_that_stop_reading_cost_a_bounded_sum_and_delay_nobody(
+    small: Replica, sender: httpx.AsyncClient
+) -> None:
+    """T-31: what waits for each of them stays under a limit, and the rest is in the window, once."""
+    everywhere: dict[str, Any] = {"topics": ["frozen"], "extra": {"topics": ["frozen"]}}
+    async with AsyncExitStack() as crowd, session(small.ws_url, "brisk", **everywhere) as brisk:
+        for number in range(FROZEN):
+            frozen = session(small.ws_url, f"frozen-{number}", receive_buffer_bytes=SMALL_BYTES, **everywhere)
+            crowd.push_async_callback((await crowd.enter_async_context(frozen)).abort)
+        before = resident_bytes(small)
+        for number in range(100):
+            body = {"to": {"topics": ["frozen"]}, "type": "count", "data": {"n": number, "pad": "x" * 50_000}}
+            assert (await sender.post("/notify", json=body)).status_code == 202
+        numbers = [(await brisk.notification())["data"]["n"] for _ in range(100)]
+        grown = resident_bytes(small) - before
+
+    assert numbers == list(range(100))
+    # The window and the journal hold 5 MB each; a queue for each of the frozen would hold 300.
+    assert grown < 30_000_000
+
+
 async def test_a_session_that_never_reads_again_is_closed_and_its_socket_freed(start_replica: StartReplica) -> None:
     """The one that reads again in time learns why; the hub lets go of both at once."""
     stern = start_replica(
@@ -153,6 +177,10 @@ async def has_none(replica: Replica, user: str) -> bool:
 
 async def has_open_files(replica: Replica, at_most: int) -> bool:
     return open_files(replica) <= at_most
+
+
+def resident_bytes(replica: Replica) -> int:
+    return int(Path(f"/proc/{replica.process.pid}/statm").read_text().split()[1]) * 4_096
 
 
 def open_files(replica: Replica) -> int:
