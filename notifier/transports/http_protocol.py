@@ -55,6 +55,11 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._received_bytes > REQUEST_LIMIT_BYTES or len(self.pipeline) > PIPELINE_LIMIT:
             self.transport.abort()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand over to the WebSocket protocol; the parser leads back here, and the collector looks seldom."""
+        super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # As uvicorn does at the end.
+
     def on_headers_complete(self) -> None:
         """Go on to the body."""
         self._stop_waiting()
