@@ -15,8 +15,9 @@ A POST to a screen:
     core/idempotency.py         a second item with a key that was seen is dropped, everywhere alike
     core/window.py              what can be replayed is held
     core/hub.py                 deliver: from addresses to sessions, one frame for all of them (transports/frames.py)
+    core/delivery.py            owe, go: written at once, or soon and joined with what comes meanwhile
     core/session.py             offer: the outlet takes it, or the session falls behind
-    transports/outlet.py        the bytes leave
+    transports/detached.py      the bytes leave (outlet.py: the same under another ASGI server)
 
 A message of the request queue, to an acknowledgement:
 
@@ -28,11 +29,13 @@ A message of the request queue, to an acknowledgement:
 
 A session, from connect to close:
 
+    transports/socket_protocol.py  the request becomes a scope
     transports/websocket.py     serve: what the client brings (handshake.py) is checked and admitted (access/gate.py)
     access/tokens.py            from the token to an Identity; access/topics.py from wanted topics to granted ones
     core/pipeline.py            has_read: a client that is ahead of this replica waits for it
     core/hub.py                 register: from here on, live deliveries and the replay join without a gap
     core/replay.py              a client with a position is a cursor into the window until it reaches the tail
+    transports/detached.py      the connection has left ASGI: what it writes, what it hears
     transports/conversation.py  subscribe, unsubscribe, refresh, ping
     core/pulse.py               heartbeats with the position; the end of its token; a client that takes nothing more
     core/outage.py              degraded, when the journal is away; restored

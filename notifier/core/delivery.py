@@ -12,7 +12,7 @@ from notifier.core.session import Owed, Session
 from notifier.core.worklist import Worklist
 
 # A system call per session is the cost of a delivery; under load a short wait lets several notifications share one. The
-# wait grows with what writing costs anyway, and a lone notification never waits (`DECISIONS.md`, 27).
+# wait grows with what writing costs anyway, and a lone notification never waits (`DECISIONS.md`, 31).
 BUSY_SECONDS: Final = 0.002
 JOIN_SECONDS: Final = 0.001
 BUSY_SHARE: Final = 0.5
