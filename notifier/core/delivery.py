@@ -12,7 +12,7 @@ from notifier.core.session import Owed, Session
 from notifier.core.worklist import Worklist
 
 # A system call per session is the cost of a delivery; under load a short wait lets several notifications share one. The
-# wait grows with what writing costs anyway, and a lone notification never waits (`DECISIONS.md`, 31).
+# wait grows with what writing will cost anyway, and a lone notification never waits (`DECISIONS.md`, 31).
 BUSY_SECONDS: Final = 0.002
 JOIN_SECONDS: Final = 0.001
 BUSY_SHARE: Final = 0.5
@@ -47,15 +47,15 @@ class Delivery:
         self._next: list[Session] = []  # For the round after this one: who has had its turn is owed something new.
         self._is_waiting = False  # The next round is on its way.
         self._ended_at = -inf
-        self._took_seconds = 0.0  # The last round, in writing alone.
+        self._session_seconds = 0.0  # What the last round took for each session, in writing alone.
 
     def owe(self, reached: Iterable[Session], frame: Frame, before: Position, *, are_few: bool) -> None:
         """Note that the live ones of these sessions get the frame; `before` is the position before it.
 
-        A few pass a large broadcast that is under way: each of them is written its part of that first.
+        A few pass a large broadcast that is under way or waits: each of them is written its part of that first.
         """
         alone, longer = Owed((frame,), frame.size, before), dict[Owed, Owed]()
-        passes = are_few and self._round.is_running
+        passes = are_few and (self._round.is_running or len(self._next) > FEW_SESSIONS)
         for session in reached:
             owed = session.owed
             if owed is not None and owed.size + frame.size > JOINED_LIMIT_BYTES:
@@ -73,22 +73,26 @@ class Delivery:
 
     def go(self) -> None:
         """Write now what is owed; right behind other writes a little later, together with what comes meanwhile."""
-        if not self._next or self._is_waiting or self._round.is_running:
+        if self._round.is_running:
             return
-        if self._monotonic() - self._ended_at >= max(BUSY_SECONDS, self._took_seconds * BUSY_SHARE):
-            self._begin()
-        else:
-            self._is_waiting = True
-            self._later(max(JOIN_SECONDS, self._took_seconds * JOIN_SHARE), self._begin)
+        if self._round:
+            self._round.start()  # Those who pass.
+        elif self._next and not self._is_waiting:
+            will_take_seconds = len(self._next) * self._session_seconds
+            if self._monotonic() - self._ended_at >= max(BUSY_SECONDS, will_take_seconds * BUSY_SHARE):
+                self._begin()
+            else:
+                self._is_waiting = True
+                self._later(max(JOIN_SECONDS, will_take_seconds * JOIN_SHARE), self._begin)
 
     def _begin(self) -> None:
         self._is_waiting = False
         sessions, self._next = self._next, []
         self._round.start(sessions)
 
-    def _end(self, took_seconds: float) -> None:
+    def _end(self, took_seconds: float, sessions: int) -> None:
         self._ended_at = self._monotonic()
-        self._took_seconds = took_seconds
+        self._session_seconds = took_seconds / sessions
         self.go()
 
     def settle(self, session: Session) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final, Generic, TypeVar
 
 from notifier.core.ports import Later
@@ -16,7 +16,8 @@ class Worklist(Generic[_Item]):
 
     Args:
         do: takes one or a few items off the left end, and does them; it may add others.
-        ended: told how many seconds a run that did all of them took, without the turns between its stretches.
+        ended: told how many seconds a run that did all of them took, without the turns between its stretches, and how
+            many they were.
         later: runs a callback after so many seconds, as an event loop does.
     """
 
@@ -24,7 +25,7 @@ class Worklist(Generic[_Item]):
         self,
         do: Callable[[deque[_Item]], None],
         *,
-        ended: Callable[[float], None] = lambda _: None,
+        ended: Callable[[float, int], None] = lambda *_: None,
         later: Later,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -33,7 +34,8 @@ class Worklist(Generic[_Item]):
         self._later = later
         self._monotonic = monotonic
         self._items: deque[_Item] = deque()
-        self._took_seconds = 0.0
+        self._took_seconds = 0.0  # In the stretches of this run ...
+        self._count = 0  # ... for so many items.
         self.is_running = False
 
     def __len__(self) -> int:
@@ -41,14 +43,16 @@ class Worklist(Generic[_Item]):
 
     def add(self, item: _Item, *, first: bool = False) -> None:
         """Have it done with those that are there, or before them; `start` begins."""
+        self._count += 1
         if first:
             self._items.appendleft(item)
         else:
             self._items.append(item)
 
-    def start(self, items: Iterable[_Item] = ()) -> None:
+    def start(self, items: Collection[_Item] = ()) -> None:
         """Do these and those that are there, beginning now, unless they are being done already."""
         self._items.extend(items)
+        self._count += len(items)
         if not self.is_running:
             self.is_running = True
             self._run()
@@ -66,6 +70,7 @@ class Worklist(Generic[_Item]):
         if items:
             self._later(0, self._run)
             return
-        took_seconds, self._took_seconds = self._took_seconds, 0.0
+        took_seconds, count = self._took_seconds, self._count
+        self._took_seconds, self._count = 0.0, 0
         self.is_running = False
-        self._ended(took_seconds)
+        self._ended(took_seconds, count)

@@ -150,7 +150,7 @@ def test_anything_else_that_is_written_comes_behind_what_a_session_is_owed() -> 
 
 def test_a_worklist_does_all_in_order_also_what_is_added_meanwhile() -> None:
     loop, clock = HandLoop(), HandClock()
-    done, took = list[int](), list[float]()
+    done, took = list[int](), list[tuple[float, int]]()
 
     def do(items: deque[int]) -> None:
         done.append(items.popleft())
@@ -158,7 +158,7 @@ def test_a_worklist_does_all_in_order_also_what_is_added_meanwhile() -> None:
         if done == [0]:
             work.add(9)
 
-    work = Worklist(do, ended=took.append, later=loop.call_later, monotonic=clock)
+    work = Worklist(do, ended=lambda *run: took.append(run), later=loop.call_later, monotonic=clock)
     work.add(2)
     work.add(1, first=True)
     work.add(0, first=True)
@@ -169,7 +169,9 @@ def test_a_worklist_does_all_in_order_also_what_is_added_meanwhile() -> None:
 
     assert first_stretch == [0]
     assert done == [0, 1, 2, 9, 3]
-    assert took == [pytest.approx(5 * STRETCH_SECONDS)]
+    ((seconds, count),) = took
+    assert count == 5
+    assert seconds == pytest.approx(5 * STRETCH_SECONDS)
 
 
 def test_what_comes_during_a_broadcast_goes_out_together_behind_it() -> None:
@@ -182,3 +184,17 @@ def test_what_comes_during_a_broadcast_goes_out_together_behind_it() -> None:
 
     assert all(ids(client) == ["n1", "n2", "n3"] for client in crowd.people)
     assert {client.outlet.writes for client in crowd.people} == {1, 2}
+
+
+def test_a_personal_notification_does_not_wait_with_a_broadcast() -> None:
+    crowd = Crowd()
+    crowd.send(envelope(EVERYONE, name="n1"))
+    crowd.turn()
+    crowd.send(envelope(EVERYONE, name="n2"), after_seconds=0)
+    alice = crowd.people[0]
+    waited = ids(alice)
+
+    crowd.send(envelope(user(alice.identity.user), name="n3"), after_seconds=0)
+
+    assert (waited, ids(alice)) == (["n1"], ["n1", "n2", "n3"])
+    assert sum(len(ids(client)) > 1 for client in crowd.people) == 1
