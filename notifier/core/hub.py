@@ -6,6 +6,7 @@ the event loop a session is registered, moved or delivered to as a whole, which 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from notifier.core.ports import CloseReason, Frame, FrameMaker, Later
 from notifier.core.replay import Replay, Resume
 from notifier.core.session import Session
 from notifier.core.window import Window
+from notifier.core.worklist import Worklist
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Hub:
             monotonic=monotonic,
         )
         self._delivery = Delivery(frames, fall_behind=self._fall_behind, later=later, monotonic=monotonic)
+        self._news: Worklist[tuple[Session, Frame]] = Worklist(self._tell_next, later=later, monotonic=monotonic)
         self._sessions: dict[str, Session] = {}
         # Most people have one session: a set for each of them would cost 200 bytes.
         self._index: dict[Tenant, dict[Address, Session | set[Session]]] = {}
@@ -180,9 +183,12 @@ class Hub:
 
     def tell(self, frame: Frame) -> None:
         """Offer a frame about the service to every session; one that is full has enough to hear."""
-        for session in self:
-            self.settle(session)
-            session.outlet.write(frame)
+        self._news.start([(session, frame) for session in self._sessions.values()])
+
+    def _tell_next(self, news: deque[tuple[Session, Frame]]) -> None:
+        session, frame = news.popleft()
+        self.settle(session)
+        session.outlet.write(frame)
 
     def advance(self, session: Session) -> None:
         """Let a session that is behind go on: its client has taken what it was given."""
