@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from notifier.core.audience import EVERYONE
 from notifier.core.errors import TooLarge
 from notifier.core.identity import Tenant
-from notifier.core.notification import SEALED_LIMIT_BYTES, IdempotencyKey, Notification, new_id, rfc3339, seal
+from notifier.core.notification import SEALED_LIMIT_BYTES, IdempotencyKey, Notification, new_id, new_ids, rfc3339, seal
 from tests.core.builders import ACME, OTHER, audience, notification, role, topic, user
 
 NOON_MS = 1_763_683_200_123  # 2025-11-21T00:00:00.123Z
@@ -138,6 +138,19 @@ def test_ids_of_one_millisecond_differ_in_every_random_bit() -> None:
         ever_clear |= ~value
     random_bits = (0xFFF << 64) | (1 << 62) - 1
     assert ever_set & ever_clear & (1 << 80) - 1 == random_bits
+
+
+def test_ids_that_are_made_together_are_in_order() -> None:
+    values = new_ids(NOON_MS, 2_000)
+
+    assert values == sorted(set(values))
+    assert {uuid.UUID(value).version for value in values} == {7}
+
+
+def test_counting_never_runs_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.urandom", lambda size: b"\xff" * size)
+
+    assert new_ids(NOON_MS, 2) == ["019aa3b5-ec7b-7fff-bfff-fffffffffffe", "019aa3b5-ec7b-7fff-bfff-ffffffffffff"]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
