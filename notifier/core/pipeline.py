@@ -18,7 +18,7 @@ from notifier.core.idempotency import FirstUse, SeenKeys
 from notifier.core.identity import Tenant
 from notifier.core.notification import IdempotencyKey, Notification, new_ids, seal
 from notifier.core.ports import Item, Journal, Marker, Record
-from notifier.core.window import Window
+from notifier.core.window import Entry, Window
 
 SLICE_SECONDS: Final = 0.002  # One record a turn would be too few: in one turn many senders append one each.
 LIVE_ONLY_MS: Final = 10_000
@@ -213,13 +213,11 @@ class Pipeline:
         if record.follows_gap or record.epoch != self._window.tail.epoch:
             self._cut_before(record)
         before, now_ms = self._window.tail, self._now_ms()
-        entries: list[tuple[Position, Envelope]] = []
+        entries: list[Entry] = []
         for index, item in enumerate(record.items):
             if isinstance(item, Envelope) and self._is_deliverable(item, now_ms):
                 position = Position(record.epoch, record.offset, index)
-                entries.append((position, item))
-                if not item.live_only:
-                    self._window.append(position, item)
+                entries.append(Entry(position, item) if item.live_only else self._window.append(position, item))
             elif isinstance(item, Marker):
                 self._settle(item.nonce, None)
         if record.items:

@@ -111,7 +111,7 @@ class Window:
 
     def _clear(self) -> None:
         self._tenancies: dict[Tenant, _Tenancy] = {}
-        self._order: OrderedDict[int, Tenant] = OrderedDict()  # every entry's tenant, oldest first
+        self._order: OrderedDict[int, _Tenancy] = OrderedDict()  # every entry's tenant, oldest first
         self._over_half: set[_Tenancy] = set()  # Those that hold over half of the window; hardly ever more than one.
         self.index_entries = 0
         self.size_bytes = 0
@@ -125,21 +125,23 @@ class Window:
     def __len__(self) -> int:
         return len(self._order)
 
-    def append(self, position: Position, envelope: Envelope) -> None:
+    def append(self, position: Position, envelope: Envelope) -> Entry:
         """Hold the envelope at its position, which is over the tail, and let go of what no longer fits."""
         tenancy = self._tenancies.get(envelope.tenant)
         if tenancy is None:
             tenancy = self._tenancies[envelope.tenant] = _Tenancy(floor=self.start.ordinal)
         ordinal = position.ordinal
-        tenancy.entries[ordinal] = Entry(position, envelope)
-        self._order[ordinal] = envelope.tenant
+        entry = tenancy.entries[ordinal] = Entry(position, envelope)
+        self._order[ordinal] = tenancy
         for address in envelope.audience.include:
             _append(tenancy.tracks, address, ordinal)
             if envelope.collapse_key is not None:
                 _append(tenancy.collapsing, (address, envelope.collapse_key), ordinal)
-        self._count(tenancy, envelope, +1)
+        self._count(tenancy, len(envelope.audience.include), len(envelope.sealed))
         self.tail = position
-        self._make_room()
+        if self.size_bytes > self._max_bytes or self.index_entries > self._max_index_entries:
+            self._make_room()
+        return entry
 
     def advance(self, position: Position) -> None:
         """Move the tail over items that are not held."""
@@ -234,11 +236,11 @@ class Window:
     def expire(self, now_ms: int) -> None:
         """Let go of entries over the age."""
         while self._order:
-            tenant = next(iter(self._order.values()))
-            oldest = next(iter(self._tenancies[tenant].entries.values()))
+            tenancy = next(iter(self._order.values()))
+            oldest = next(iter(tenancy.entries.values()))
             if now_ms - oldest.envelope.accepted_at_ms <= self._max_age_ms:
                 return
-            self._evict_oldest_of(self._tenancies[tenant])
+            self._evict_oldest_of(tenancy)
 
     def _make_room(self) -> None:
         """Evict the globally oldest; but first of a tenant that holds over half while others need it."""
@@ -246,7 +248,7 @@ class Window:
             if self._over_half:
                 self._evict_oldest_of(max(self._over_half, key=self._weight))
             else:
-                self._evict_oldest_of(self._tenancies[next(iter(self._order.values()))])
+                self._evict_oldest_of(next(iter(self._order.values())))
 
     def _evict_oldest_of(self, tenancy: _Tenancy) -> None:
         ordinal, (_, envelope) = tenancy.entries.popitem(last=False)
@@ -255,19 +257,18 @@ class Window:
             _drop_first(tenancy.tracks, address)
             if envelope.collapse_key is not None:
                 _drop_first(tenancy.collapsing, (address, envelope.collapse_key))
-        self._count(tenancy, envelope, -1)
+        self._count(tenancy, -len(envelope.audience.include), -len(envelope.sealed))
         tenancy.floor = ordinal
         tenancy.floor_at_ms = envelope.accepted_at_ms
 
-    def _count(self, tenancy: _Tenancy, envelope: Envelope, sign: int) -> None:
-        entries, size = sign * len(envelope.audience.include), sign * len(envelope.sealed)
+    def _count(self, tenancy: _Tenancy, entries: int, size: int) -> None:
         self.index_entries += entries
         self.size_bytes += size
         tenancy.index_entries += entries
         tenancy.size_bytes += size
         if tenancy.size_bytes * 2 > self._max_bytes or tenancy.index_entries * 2 > self._max_index_entries:
             self._over_half.add(tenancy)
-        else:
+        elif self._over_half:
             self._over_half.discard(tenancy)
 
     def _weight(self, tenancy: _Tenancy) -> float:
