@@ -161,9 +161,7 @@ class Service:
         api.openapi = partial(describe, api)  # type: ignore[method-assign]  # FastAPI's documented way to replace it
         guard = Guard(
             authenticate=self.gate.authenticate_sender,
-            authorise=lambda caller, notification: self.gate.authorise(
-                caller, notification.tenant, everyone=notification.audience.everyone
-            ),
+            authorise=lambda caller, tenant, everyone: self.gate.authorise(caller, tenant, everyone=everyone),
             spend=lambda limit, caller, cost: self.limits.spend(
                 limit, f"{caller.issuer} {caller.tenant} {caller.user}", cost
             ),

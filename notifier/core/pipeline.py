@@ -81,20 +81,19 @@ class Pipeline:
 
     async def send_notification(self, request: Request) -> Receipt:
         """Return once the journal has the notification. Raises what is wrong with it, or Unavailable."""
-        (outcome,) = await self.send_batch([request])
+        (outcome,) = await self.append_sealed(self.seal_batch([request]))
         if isinstance(outcome, NotifierError):
             raise outcome
         return outcome
 
-    async def send_batch(self, requests: Sequence[Request]) -> list[Receipt | NotifierError]:
-        """Append the notifications in their order, and give each its outcome. Raises Unavailable for all of them."""
-        sealed = self.seal_batch(requests)
+    async def append_sealed(self, sealed: Sequence[Envelope | NotifierError]) -> list[Receipt | NotifierError]:
+        """Append what could be sealed, in its order, and give each its outcome. Raises Unavailable for all of them."""
         appended = await self.append_batch([item for item in sealed if isinstance(item, Envelope)])
         receipts = iter(await appended.outcomes())
         return [item if isinstance(item, NotifierError) else next(receipts) for item in sealed]
 
-    def seal_batch(self, requests: Sequence[Request]) -> list[Envelope | NotifierError]:
-        """Seal each notification, or say what is wrong with it."""
+    def seal_batch(self, requests: Sequence[Request | NotifierError]) -> list[Envelope | NotifierError]:
+        """Seal each notification, or say what is wrong with it: for some, their door has said so already."""
         accepted_at_ms = self._now_ms()
         ids = new_ids(accepted_at_ms, len(requests))
         return [_try_seal(*each, accepted_at_ms) for each in zip(requests, ids, strict=True)]
@@ -283,10 +282,11 @@ def _look_at(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-def _try_seal(request: Request, notification_id: str, accepted_at_ms: int) -> Envelope | NotifierError:
+def _try_seal(request: Request | NotifierError, notification_id: str, accepted_at_ms: int) -> Envelope | NotifierError:
+    if isinstance(request, NotifierError):
+        return request
+    notification, key = request
     try:
-        return seal(
-            request.notification, accepted_at_ms=accepted_at_ms, key=request.key, notification_id=notification_id
-        )
+        return seal(notification, accepted_at_ms=accepted_at_ms, key=key, notification_id=notification_id)
     except NotifierError as error:
         return error

@@ -1,10 +1,9 @@
 """The HTTP door: `POST /notify` and `POST /notify/batch`, from a request to the pipeline and back to an answer."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from notifier.core.envelope import Envelope
 from notifier.core.errors import (
     BadRequest,
     InvalidNotification,
@@ -22,19 +22,18 @@ from notifier.core.errors import (
     UnsupportedMediaType,
     Violation,
 )
-from notifier.core.identity import Identity
-from notifier.core.notification import IdempotencyKey, Notification
+from notifier.core.identity import Identity, Tenant
+from notifier.core.notification import IdempotencyKey
 from notifier.core.pipeline import Pipeline, Receipt
 from notifier.core.pipeline import Request as Sending
 from notifier.core.strict_json import parse
-from notifier.ingress.answers import accepted, result
+from notifier.ingress.answers import accepted, results
 from notifier.ingress.body import headers_of, is_json, media_type, read_body
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
 from notifier.ingress.schemas import BatchItem, NotificationRequest, read_request
 from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
 
-YIELD_ITEMS: Final = 50
-_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+SLICE_ITEMS: Final = 50  # In one turn of the event loop: a full batch must not hold it.
 LINE_MEDIA_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
 
 
@@ -44,13 +43,13 @@ class Guard:
 
     Args:
         authenticate: from the Authorization header, or None, to the caller.
-        authorise: may this caller send this notification.
+        authorise: may this caller send into this tenant; to everyone of it, when the last argument says so.
         spend: take `cost` out of the caller's allowance of this name (`send`, `batch` or `broadcast`), and return how
             to ask where the caller stands.
     """
 
     authenticate: Callable[[str | None], Identity]
-    authorise: Callable[[Identity, Notification], None]
+    authorise: Callable[[Identity, Tenant, bool], None]
     spend: Callable[[str, Identity, int], Callable[[], Standing]]
 
 
@@ -95,8 +94,9 @@ class HttpDoor:
             request.receive, headers, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=self._body_seconds
         )
         notification = read_request(NotificationRequest, parse(body)).notification(caller.tenant)
-        self._guard.authorise(caller, notification)
-        if notification.audience.everyone:
+        everyone = notification.audience.everyone
+        self._guard.authorise(caller, notification.tenant, everyone)
+        if everyone:
             self._spend(request, "broadcast", caller)
         receipt = await self._pipeline.send_notification(Sending(notification, _key(caller, key)))
         replayed = {"Idempotent-Replayed": "true"} if receipt.is_replay else None
@@ -115,19 +115,12 @@ class HttpDoor:
         )
         values = _lines(body) if media in LINE_MEDIA_TYPES else _array(body)
         self._spend(request, "batch", caller, len(values))
-        read: list[Sending | NotifierError] = []
-        for index, value in enumerate(values):
-            read.append(self._read_item(caller, value, key, index))
-            if index % YIELD_ITEMS == 0:
-                await asyncio.sleep(0)  # A full batch must not hold the event loop.
-        broadcasts = sum(isinstance(item, Sending) and item.notification.audience.everyone for item in read)
+        sealed = await self._seal_all(caller, values, key)
+        broadcasts = sum(isinstance(item, Envelope) and item.audience.everyone for item in sealed)
         if broadcasts:
             self._spend(request, "broadcast", caller, broadcasts)
-        sent = iter(await self._pipeline.send_batch([item for item in read if isinstance(item, Sending)]))
-        outcomes = [next(sent) if isinstance(item, Sending) else item for item in read]
-        is_accepted = all(isinstance(outcome, Receipt) for outcome in outcomes)
-        results = [result(index, outcome) for index, outcome in enumerate(outcomes)]
-        return _json(202 if is_accepted else 207, {"results": results})
+        outcomes = await self._pipeline.append_sealed(sealed)
+        return _json(202 if set(map(type, outcomes)) == {Receipt} else 207, results(outcomes))
 
     def _enter(self, request: Request, headers: Mapping[str, str]) -> Identity:
         caller = self._guard.authenticate(headers.get("authorization"))
@@ -137,15 +130,28 @@ class HttpDoor:
     def _spend(self, request: Request, limit: str, caller: Identity, cost: int = 1) -> None:
         request.scope["state"]["standing"] = self._guard.spend(limit, caller, cost)
 
-    def _read_item(self, caller: Identity, value: object, key: str | None, index: int) -> Sending | NotifierError:
-        try:
-            item = read_request(BatchItem, value)
-            notification = item.notification(caller.tenant)
-            self._guard.authorise(caller, notification)
-        except NotifierError as error:
-            return error
-        from_header = f"{key}/{index}" if key is not None else None
-        return Sending(notification, _key(caller, item.idempotency_key or from_header))
+    async def _seal_all(
+        self, caller: Identity, values: Sequence[object], key: str | None
+    ) -> list[Envelope | NotifierError]:
+        """Read and seal each item, or say what is wrong with it; `key` is that of the whole batch."""
+        # Nearly always the same tenant, so it is asked once. A refusal is not kept, and raised anew.
+        authorise = cache(partial(self._guard.authorise, caller))
+        sealed: list[Envelope | NotifierError] = []
+        for start in range(0, len(values), SLICE_ITEMS):
+            read: list[Sending | NotifierError] = []
+            for index, value in enumerate(values[start : start + SLICE_ITEMS], start):
+                try:
+                    item = read_request(BatchItem, value)
+                    notification = item.notification(caller.tenant)
+                    authorise(notification.tenant, notification.audience.everyone)
+                except NotifierError as error:
+                    read.append(error)
+                else:
+                    own = item.idempotency_key or (None if key is None else f"{key}/{index}")
+                    read.append(Sending(notification, _key(caller, own)))
+            sealed += self._pipeline.seal_batch(read)
+            await asyncio.sleep(0)
+        return sealed
 
 
 def _idempotency_header(headers: Mapping[str, str]) -> str | None:
@@ -193,6 +199,5 @@ def _counted(values: Sequence[object]) -> Sequence[object]:
     return values
 
 
-def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:
-    body = _to_json(value).encode()
-    return Response(body, status, headers=headers, media_type="application/json")
+def _json(status: int, body: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(body.encode(), status, headers=headers, media_type="application/json")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -16,7 +16,7 @@ from pamqp.encode import field_table
 from notifier.broker.connection import Backoff, Broker, BrokerError, Connection
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.pipeline import Appended
-from notifier.ingress.answers import Outcome, accepted, result
+from notifier.ingress.answers import Outcome, accepted, results
 from notifier.ingress.problems import MEDIA_TYPE, problem
 from notifier.ingress.requests import Taken
 
@@ -177,18 +177,18 @@ def _reply_to(taken: Taken) -> str | None:
 def _answer_to(taken: Taken, outcomes: Sequence[Outcome]) -> Message:
     body, is_problem = _answer_body(taken, outcomes)
     return Message(
-        json.dumps(body).encode(),
+        body.encode(),
         content_type=MEDIA_TYPE if is_problem else "application/json",
         correlation_id=taken.message.correlation_id,
     )
 
 
-def _answer_body(taken: Taken, outcomes: Sequence[Outcome]) -> tuple[Mapping[str, Any], bool]:
+def _answer_body(taken: Taken, outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     error = taken.error
     if error is None and taken.is_array:
-        return {"results": [result(index, outcome) for index, outcome in enumerate(outcomes)]}, False
+        return results(outcomes), False
     outcome = outcomes[0] if error is None else error
-    return (problem(outcome), True) if isinstance(outcome, NotifierError) else (accepted(outcome), False)
+    return (json.dumps(problem(outcome)), True) if isinstance(outcome, NotifierError) else (accepted(outcome), False)
 
 
 def _dead_letter(message: AbstractIncomingMessage, error: NotifierError, *, room_bytes: int) -> Message:

@@ -10,7 +10,7 @@ import pytest
 
 from notifier.core.audience import EVERYONE
 from notifier.core.envelope import Envelope, Position
-from notifier.core.errors import IdempotencyKeyReused, TooLarge, Unavailable
+from notifier.core.errors import IdempotencyKeyReused, NotifierError, TooLarge, Unavailable
 from notifier.core.hub import Hub
 from notifier.core.idempotency import SeenKeys
 from notifier.core.notification import IdempotencyKey, Notification
@@ -88,6 +88,10 @@ class Replica:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    async def send_batch(self, requests: Sequence[Request]) -> list[Receipt | NotifierError]:
+        """Seal and append, as the batch door does."""
+        return await self.pipeline.append_sealed(self.pipeline.seal_batch(requests))
+
     async def has_caught_up(self) -> None:
         """Wait until all that the journal has was read."""
         await self.pipeline.send_notification(Request(notification(user("nobody")), IdempotencyKey("", "", "last")))
@@ -138,7 +142,7 @@ async def test_a_batch_has_an_outcome_for_each_and_what_is_wrong_with_one_does_n
     replica = Replica()
     outlet = replica.listen()
     async with replica.following():
-        first, refused, last = await replica.pipeline.send_batch(
+        first, refused, last = await replica.send_batch(
             [Request(notification()), Request(large()), Request(notification())]
         )
         await replica.has_caught_up()
@@ -211,7 +215,7 @@ async def test_one_key_twice_in_a_batch_is_one_notification() -> None:
     replica = Replica()
     outlet = replica.listen()
     async with replica.following():
-        first, repeat, reused = await replica.pipeline.send_batch([keyed(), keyed(), keyed("other")])
+        first, repeat, reused = await replica.send_batch([keyed(), keyed(), keyed("other")])
 
     assert isinstance(first, Receipt)
     assert repeat == Receipt(first.id, ACME, first.accepted_at_ms, is_replay=True)
@@ -267,7 +271,7 @@ async def test_an_item_without_a_key_waits_for_the_journal_alone() -> None:
 async def test_what_has_expired_when_it_is_read_is_for_nobody() -> None:
     replica = Replica()
     outlet = replica.listen()
-    await replica.pipeline.send_batch([Request(notification(ttl_seconds=5)), Request(notification(ttl_seconds=60))])
+    await replica.send_batch([Request(notification(ttl_seconds=5)), Request(notification(ttl_seconds=60))])
     replica.clock.now += 5
 
     async with replica.following():
