@@ -33,7 +33,7 @@ from notifier.core.pulse import Pulse
 from notifier.core.window import Window
 from notifier.engine import build_journal, build_queue_door, journal_readings, queue_readings
 from notifier.ingress.http import Guard, HttpDoor
-from notifier.ingress.middleware import AddressLimit, Cors, Failsafe, HeaderLimit, RequestLine
+from notifier.ingress.middleware import Cors, Failsafe, RequestLine, Threshold
 from notifier.ingress.openapi import SOCKET_ROUTE, describe
 from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
@@ -181,8 +181,7 @@ class Service:
     def _add_middleware(self, api: FastAPI) -> None:
         """The last added is the outermost: a line, then CORS on every answer, then the limit, then the routes."""
         api.add_middleware(Failsafe)
-        api.add_middleware(HeaderLimit)
-        api.add_middleware(AddressLimit, spend=partial(self.limits.spend, "address"))
+        api.add_middleware(Threshold, spend=partial(self.limits.spend, "address"))
         api.add_middleware(
             Cors,
             allow_origin_regex=self.origins.cors_pattern,

@@ -1,7 +1,7 @@
 """The HTTP door: `POST /notify` and `POST /notify/batch`, from a request to the pipeline and back to an answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from notifier.core.envelope import Envelope
 from notifier.core.errors import (
@@ -30,6 +30,7 @@ from notifier.core.strict_json import parse
 from notifier.ingress.answers import accepted, results
 from notifier.ingress.body import headers_of, is_json, media_type, read_body
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
+from notifier.ingress.problems import refuse
 from notifier.ingress.schemas import BatchItem, NotificationRequest, read_request
 from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
 
@@ -53,18 +54,27 @@ class Guard:
     spend: Callable[[str, Identity, int], Callable[[], Standing]]
 
 
-class DoorRoute(APIRoute):
-    """A route of FastAPI, described by it, whose endpoint is called with the request as it is.
+class Shortcut:
+    """Takes what is sent at the doors past the layers of FastAPI, which describes these routes and has nothing to add.
 
-    There is nothing to inject, so nothing is solved for each request: that took a quarter of it (`DECISIONS.md`, 28).
+    Whatever else comes, also another method at a door, goes on to FastAPI.
     """
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or leave it to FastAPI to say which methods there are."""
-        if scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
+    def __init__(self, app: ASGIApp, *, routes: Iterable[APIRoute]) -> None:
+        self._app = app
+        self._routes = {("POST", route.path): route for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
             return
-        response: Response = await self.endpoint(Request(scope, receive))
+        scope["route"] = route  # As the router would: the line and the metrics of a request name it.
+        response: Response
+        try:
+            response = await route.endpoint(Request(scope, receive))
+        except NotifierError as error:
+            response = refuse(scope, error)
         await response(scope, receive, send)
 
 
@@ -77,10 +87,10 @@ class HttpDoor:
         self._body_seconds = body_seconds
 
     def open(self, api: FastAPI) -> None:
-        """Add the routes of this door; to the app itself, since FastAPI looks for an included router's routes twice."""
-        add = partial(api.router.add_api_route, methods=["POST"], route_class_override=DoorRoute)
-        add("/notify", self.notify, **NOTIFY_ROUTE)
-        add("/notify/batch", self.notify_batch, **BATCH_ROUTE)
+        """Add the routes of this door, and the way past the router; what is added to the app later stands before it."""
+        api.add_api_route("/notify", self.notify, methods=["POST"], **NOTIFY_ROUTE)
+        api.add_api_route("/notify/batch", self.notify_batch, methods=["POST"], **BATCH_ROUTE)
+        api.add_middleware(Shortcut, routes=[route for route in api.routes[-2:] if isinstance(route, APIRoute)])
 
     async def notify(self, request: Request) -> Response:
         """Send one notification."""

@@ -9,9 +9,9 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from notifier.core.errors import HeadersTooLarge, LimitExceeded, Standing
+from notifier.core.errors import HeadersTooLarge, NotifierError, Standing
 from notifier.core.notification import new_id
-from notifier.ingress.problems import internal_problem, note_standing, problem_response, standing_headers
+from notifier.ingress.problems import internal_problem, refuse, standing_headers
 
 log: Final = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -85,41 +85,34 @@ class Cors(CORSMiddleware):
         await self.app(scope, receive, send_with_vary)
 
 
-class AddressLimit:
-    """Holds every HTTP request, to whatever route or none, against the limit of its address.
+class Threshold:
+    """Refuses requests, to whatever route or none, over the limit of their address or with large headers.
 
-    It stands before the router, so that no route can be left out.
+    It stands before the router, so that no route can be left out. The parser has no bound for headers of its own.
     """
 
-    def __init__(self, app: ASGIApp, *, spend: Callable[[str], Callable[[], Standing]]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, spend: Callable[[str], Callable[[], Standing]], headers_limit_bytes: int = 32 * 1024
+    ) -> None:
         self._app = app
         self._spend = spend
+        self._headers_limit_bytes = headers_limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            client = scope.get("client")
             try:
-                scope["state"]["standing"] = self._spend(client[0] if client else "unknown")
-            except LimitExceeded as refusal:
-                note_standing(scope["state"], refusal)
-                await problem_response(refusal, scope["path"])(scope, receive, send)
+                self._check(scope)
+            except NotifierError as refusal:
+                await refuse(scope, refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-
-class HeaderLimit:
-    """Refuses requests whose headers are large together: the parser has no bound of its own."""
-
-    def __init__(self, app: ASGIApp, *, limit_bytes: int = 32 * 1024) -> None:
-        self._app = app
-        self._limit_bytes = limit_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _size(scope) > self._limit_bytes:
-            error = HeadersTooLarge("headers_too_large", f"the headers are over {self._limit_bytes} bytes together")
-            await problem_response(error, scope["path"])(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+    def _check(self, scope: Scope) -> None:
+        client = scope.get("client")
+        scope["state"]["standing"] = self._spend(client[0] if client else "unknown")
+        if _size(scope) > self._headers_limit_bytes:
+            detail = f"the headers are over {self._headers_limit_bytes} bytes together"
+            raise HeadersTooLarge("headers_too_large", detail)
 
 
 class Failsafe:
@@ -160,4 +153,4 @@ def _request_id(scope: Scope) -> str:
 
 
 def _size(scope: Scope) -> int:
-    return sum(len(name) + len(value) for name, value in scope["headers"])
+    return sum([len(name) + len(value) for name, value in scope["headers"]])

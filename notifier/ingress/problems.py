@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from notifier.core.errors import (
     BadRequest,
@@ -70,22 +71,21 @@ def internal_problem(instance: str) -> Response:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """Exception handler for our errors, and for Starlette's 404 and 405."""
-    path = request.scope["path"]
     if isinstance(error, NotifierError):
-        if isinstance(error, LimitExceeded):
-            note_standing(request.scope["state"], error)
-        return problem_response(error, path)
+        return refuse(request.scope, error)
+    path = request.scope["path"]
     if isinstance(error, HTTPException):
         code = _CODE_OF_STATUS.get(error.status_code, "http_error")
         return _response(_members(error.status_code, code, error.detail, path), error.headers or {})
     raise error
 
 
-def note_standing(state: MutableMapping[str, Any], refusal: LimitExceeded) -> None:
-    """See that the limit that refused is told, not one that was passed before it."""
-    standing = refusal.standing
-    if standing is not None:
-        state["standing"] = lambda: standing
+def refuse(scope: Scope, error: NotifierError) -> Response:
+    """The answer for an error of ours to this request."""
+    if isinstance(error, LimitExceeded) and (standing := error.standing) is not None:
+        # The limit that refused is told, not one that was passed before it.
+        scope["state"]["standing"] = lambda: standing
+    return problem_response(error, scope["path"])
 
 
 def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
