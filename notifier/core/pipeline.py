@@ -17,6 +17,7 @@ from notifier.core.hub import Batch, Hub
 from notifier.core.idempotency import FirstUse, SeenKeys
 from notifier.core.identity import Tenant
 from notifier.core.notification import IdempotencyKey, Notification, new_ids, seal
+from notifier.core.patience import within
 from notifier.core.ports import Item, Journal, Marker, Record
 from notifier.core.window import Entry, Window
 
@@ -165,8 +166,7 @@ class Pipeline:
         if not items:
             return
         try:
-            async with asyncio.timeout(self._publish_timeout_seconds):
-                await self._journal.append(items)
+            await within(self._publish_timeout_seconds, self._journal.append(items))
         except TimeoutError:
             raise Unavailable("journal_unavailable", "the journal did not confirm in time") from None
 

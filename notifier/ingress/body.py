@@ -1,12 +1,12 @@
 """Reading a request: its headers, and its body, whose size and pace are held to limits while it comes in."""
 
-import asyncio
 from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.types import Receive
 
 from notifier.core.errors import BadRequest, TooLarge, UnsupportedMediaType
+from notifier.core.patience import within
 
 
 def headers_of(request: Request) -> Mapping[str, str]:
@@ -22,8 +22,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], *, limit_bytes
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
     try:
-        async with asyncio.timeout(within_seconds):
-            return await _receive_all(receive, limit_bytes)
+        return await within(within_seconds, _receive_all(receive, limit_bytes))
     except TimeoutError:
         raise BadRequest("body_timeout", f"the body did not arrive within {within_seconds:g} seconds") from None
 
