@@ -4,7 +4,6 @@ A resume is a bisection in the few arrays of one person's addresses and a merge 
 bounded by age, by index entries and by bytes. It knows no encodings, sessions or journals.
 """
 
-import heapq
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Set
@@ -16,6 +15,7 @@ from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Tenant
 
 _Key = TypeVar("_Key")
+BLOCK: Final = 256  # Ordinals that are taken from a track at a time.
 COUNTED: Final = 10_000  # A replay of more is not counted before it begins; that many take some 20 ms.
 
 
@@ -54,10 +54,11 @@ class Track:
             del self._ordinals[: self._head]
             self._head = 0
 
-    def between(self, after: int, until: int) -> list[int]:
-        """The ordinals over `after` and up to `until`."""
+    def between(self, after: int, until: int, most: int) -> list[int]:
+        """The first ordinals over `after` and up to `until`, at most so many."""
         ordinals = self._ordinals
-        return ordinals[bisect_right(ordinals, after, self._head) : bisect_right(ordinals, until, self._head)]
+        begin = bisect_right(ordinals, after, self._head)
+        return ordinals[begin : bisect_right(ordinals, until, begin, min(begin + most, len(ordinals)))]
 
     def count_over(self, after: int) -> int:
         """How many ordinals are over `after`."""
@@ -277,13 +278,17 @@ class Window:
 
 
 def _merged(tenancy: _Tenancy, mine: frozenset[Address], after: int, until: int) -> Iterator[int]:
-    """The ordinals at any of the addresses, in order, each once."""
-    slices = [track.between(after, until) for address in mine if (track := tenancy.tracks.get(address))]
-    last = -1
-    for ordinal in heapq.merge(*slices):
-        if ordinal != last:
-            yield ordinal
-        last = ordinal
+    """The ordinals at any of the addresses, in order, each once.
+
+    Block by block, since a set and a sort of a block cost a tenth of a merge in Python, and most readers want few.
+    """
+    tracks = [track for address in mine if (track := tenancy.tracks.get(address))]
+    while after < until:
+        parts = [track.between(after, until, BLOCK) for track in tracks]
+        # Behind the end of a part that is full, its track may hold what another part is ahead of.
+        end = min([part[-1] for part in parts if len(part) == BLOCK], default=until)
+        yield from sorted(ordinal for ordinal in set().union(*parts) if ordinal <= end)
+        after = end
 
 
 def _newest(tenancy: _Tenancy, collapse_key: str, mine: frozenset[Address]) -> int:

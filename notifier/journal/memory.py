@@ -37,6 +37,7 @@ class MemoryJournal:
             self._held_bytes += size
             self._next_offset += 1
         self._appended.set()
+        await asyncio.sleep(0)  # Who waits for records reads these before anybody is told that the journal has them.
 
     async def follow(self, after: Position) -> AsyncGenerator[Record, None]:
         """Yield the records after the position. One follower's pace is its own."""

@@ -1,6 +1,6 @@
 """The window: what it holds, what it lets go of and for whom, and reading it against a model that scans everything."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from notifier.core.audience import EVERYONE, Address
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Tenant
-from notifier.core.window import COUNTED, Entry, Track, Window
+from notifier.core.window import BLOCK, COUNTED, Entry, Track, Window
 from tests.core.builders import ACME, NEVER, OTHER, at, envelope, role, topic, user
 
 MAX_BYTES = 60
@@ -259,8 +259,8 @@ def test_one_notification_is_found_by_its_id_in_its_tenant_only() -> None:
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.integers(-1, 9), max_size=60), st.integers(0, 200), st.integers(0, 200))
-def test_a_track_is_a_list_that_loses_its_front(steps: list[int], after: int, until: int) -> None:
+@given(st.lists(st.integers(-1, 9), max_size=60), st.integers(0, 200), st.integers(0, 200), st.integers(1, 70))
+def test_a_track_is_a_list_that_loses_its_front(steps: list[int], after: int, until: int, most: int) -> None:
     track, last = Track(), 0
     model: list[int] = []
     for step in steps:
@@ -273,7 +273,7 @@ def test_a_track_is_a_list_that_loses_its_front(steps: list[int], after: int, un
             model.append(last)
 
     assert len(track) == len(model)
-    assert track.between(after, until) == [ordinal for ordinal in model if after < ordinal <= until]
+    assert track.between(after, until, most) == [ordinal for ordinal in model if after < ordinal <= until][:most]
     assert list(track.newest_first(after)) == [ordinal for ordinal in reversed(model) if ordinal > after]
 
 
@@ -315,13 +315,21 @@ sent_envelopes = st.builds(
 )
 
 
+@pytest.fixture(params=[2, BLOCK], ids=["in blocks of two", "in blocks"], scope="module")
+def block(request: pytest.FixtureRequest) -> Iterator[int]:
+    """What is taken from a track at a time: as in service, and so few that every reading takes several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("notifier.core.window.BLOCK", request.param)
+        yield request.param
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.one_of([sent_envelopes] * 8 + [st.sampled_from(["skip", "expire"])]), max_size=40),
     st.sampled_from([0, 20]),
 )
 def test_any_history_reads_as_a_scan_of_it_or_is_known_to_have_a_hole(
-    history: list[Envelope | str], now_ms: int
+    block: int, history: list[Envelope | str], now_ms: int
 ) -> None:
     filled = window(max_bytes=MAX_BYTES, max_index_entries=MAX_INDEX_ENTRIES, max_age_seconds=10)
     scan = Scan([])
