@@ -107,7 +107,7 @@ class Hub:
         self._sessions[session.id] = session
         self._add_to_index(session)
         if resume.status == "resumed":
-            self.replay.start(session, resume.position)
+            self.replay.start(session, resume.position, resume.ahead)
         return resume
 
     def remove(self, session: Session) -> None:

@@ -10,7 +10,7 @@ from notifier.core.envelope import Position
 from notifier.core.identity import Tenant
 from notifier.core.ports import FrameMaker, Later
 from notifier.core.session import Backfill, Cursor, Session
-from notifier.core.window import Window
+from notifier.core.window import Share, Window
 from notifier.core.worklist import Worklist
 
 
@@ -20,7 +20,7 @@ class Resume:
 
     `status` is `new`, `resumed` or `reset`. `position` is where it stands: the tail for new and reset, else the one it
     came with. `replayed` counts what the replay will bring (None for very much), `available_since_ms` says since when a
-    reset client can still ask.
+    reset client can still ask. `ahead` is all that was missed, where it is little: it was read to be counted.
     """
 
     status: str
@@ -28,6 +28,7 @@ class Resume:
     reason: str | None = None
     replayed: int | None = None
     available_since_ms: int | None = None
+    ahead: Share | None = None
 
 
 class Replay:
@@ -87,15 +88,21 @@ class Replay:
         if position is None or not window.holds_all_after(tenant, position):
             reason = _reset_reason(position, window.tail)
             return Resume("reset", window.tail, reason, available_since_ms=window.available_since_ms(tenant))
-        now_ms = int(self._clock() * 1000)
-        replayed = window.count(tenant, addresses, position.ordinal, now_ms=now_ms, only=only)
-        return Resume("resumed", position, replayed=replayed)
+        now_ms, after = int(self._clock() * 1000), position.ordinal
+        ahead = window.read(tenant, addresses, after, now_ms=now_ms, max_bytes=self._chunk_bytes, only=only)
+        if ahead.reached == window.tail.ordinal:
+            return Resume("resumed", position, replayed=len(ahead.entries), ahead=ahead)
+        return Resume("resumed", position, replayed=window.count(tenant, addresses, after, now_ms=now_ms, only=only))
 
-    def start(self, session: Session, reached: Position) -> None:
-        """Make a live session a cursor behind `reached`. It moves when `advance` is called, or when its turn comes."""
+    def start(self, session: Session, reached: Position, ahead: Share | None = None) -> None:
+        """Make a live session a cursor behind `reached`. It moves when `advance` is called, or when its turn comes.
+
+        `ahead` is what it will read first, if `advance` is called in this turn of the event loop.
+        """
         if session.cursor is None:
             session.cursor = Cursor(reached, self._monotonic())
             if len(self._running) < self._max_running:
+                session.cursor.ahead = ahead
                 self._running.add(session)
             else:
                 self._waiting.append(session)
@@ -142,7 +149,8 @@ class Replay:
                 self._settle(session)  # First: a thousand lost in a row must not nest.
                 self._lost(session)
                 return
-            share = self._window.read(
+            share, cursor.ahead = cursor.ahead, None
+            share = share or self._window.read(
                 session.identity.tenant,
                 session.addresses(),
                 after,

@@ -8,6 +8,7 @@ from notifier.core.audience import EVERYONE, Address
 from notifier.core.envelope import Position
 from notifier.core.identity import Identity
 from notifier.core.ports import Frame, Outlet
+from notifier.core.window import Share
 
 NO_TOPICS: Final[frozenset[str]] = frozenset()  # One for all: each other empty set would take 216 bytes.
 
@@ -29,6 +30,7 @@ class Cursor:
     reached: Position
     started_at: float  # Monotonic seconds at which its turn to catch up began.
     backfills: list[Backfill] = field(default_factory=list)
+    ahead: Share | None = None  # What it reads next, where that was read in this turn of the event loop.
 
     @property
     def position(self) -> Position:
