@@ -11,7 +11,7 @@ async def within(seconds: float, work: Coroutine[object, None, _Result]) -> _Res
     """Await the work. Raises TimeoutError when it takes longer.
 
     A timer is set only once the work has to wait: one costs more than validating a notification, and a request whose
-    body came with its head, into a journal in memory, waits for nothing (`DECISIONS.md`, 30).
+    body came with its head, into a journal in memory, waits for nothing (`DECISIONS.md`, 35).
     """
     try:
         awaited = work.send(None)
