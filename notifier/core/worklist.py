@@ -62,14 +62,19 @@ class Worklist(Generic[_Item]):
         items, do, now = self._items, self._do, self._monotonic
         began = now()
         until = began + STRETCH_SECONDS
-        while items:
-            do(items)
-            if now() >= until:
-                break
-        self._took_seconds += now() - began
-        if items:
-            self._later(0, self._run)
-            return
+        try:
+            while items:
+                do(items)
+                if now() >= until:
+                    break
+        finally:  # Whatever one item does, the others have their turn.
+            self._took_seconds += now() - began
+            if items:
+                self._later(0, self._run)
+            else:
+                self._finish()
+
+    def _finish(self) -> None:
         took_seconds, count = self._took_seconds, self._count
         self._took_seconds, self._count = 0.0, 0
         self.is_running = False

@@ -5,50 +5,26 @@ library, made when bytes arrive and kept only while a frame or a message is unfi
 """
 
 import asyncio
-import logging
 import time
-import zlib
-from collections.abc import Callable, MutableSet, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Final
+from typing import Final
 
-from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as Incoming
 from websockets.frames import Opcode
-from websockets.protocol import SERVER, Event, Protocol
+from websockets.protocol import OPEN, Event, Protocol
 
 from notifier.core.hub import Hub
 from notifier.core.ports import CloseReason, Frame, Outlet
 from notifier.core.session import Session
-from notifier.transports.closing import CODE_OF_REASON, INVALID_UTF8, HangUp
+from notifier.transports.closing import CODE_OF_REASON, HangUp
 from notifier.transports.conversation import Allowance, Conversation
+from notifier.transports.incoming import PARSED_BYTES, HandedOver, is_between_messages, message_of, new_protocol
 
-# Compressed, a read can hold thousands of messages that each inflate to the limit: so many bytes at a time are parsed.
-PARSED_BYTES: Final = 4096
 # After a violation the client has so long to read why; what it still sends is thrown away unread.
 FAILED_LINGER_SECONDS: Final = 2.0
-QUIET: Final = logging.getLogger("uvicorn.error")  # The library's own would ask for the level of each new protocol.
-
-
-@dataclass(frozen=True, slots=True)
-class HandedOver:
-    """All that was left of a connection when it left ASGI.
-
-    Args:
-        protocol: the parser, which may be in the middle of a frame or of a message.
-        messages: what the client has said already, as `Conversation.receive` takes it.
-        fragments: the frames of a message that is unfinished.
-        is_writable: False while the transport cannot take more.
-        connections: of the server, which shuts them down at its end.
-    """
-
-    transport: asyncio.Transport
-    protocol: Protocol
-    messages: Sequence[str | None]
-    fragments: Sequence[Incoming]
-    is_writable: bool
-    connections: MutableSet[Any]
+UNREAD_PONGS: Final = 16  # Libraries ping a slow server some times a minute; who floods sends hundreds.
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +64,7 @@ class DetachedSocket(asyncio.Protocol):
         "_moved_at",
         "_opened_at",
         "_protocol",
+        "_unread_pongs",
         "_unsent_bytes",
         "session",
         "transport",
@@ -105,7 +82,8 @@ class DetachedSocket(asyncio.Protocol):
         self._is_full = not handed.is_writable  # Or closing, or gone: nothing is taken.
         self._ended: tuple[int, str] | None = None  # Close code and reason, once one side has begun to close.
         self._opened_at = self._heard_at = self._moved_at = time.monotonic()
-        self._unsent_bytes = 0
+        self._unsent_bytes = 0  # When it was looked at last.
+        self._unread_pongs = 0  # Written since the transport could not take more.
         self._connections.add(self)
         self.transport.set_protocol(self)
         self.transport.set_write_buffer_limits(board.write_limit_bytes)
@@ -115,6 +93,7 @@ class DetachedSocket(asyncio.Protocol):
         self.session = session
         try:
             for message in messages:
+                self._spend()
                 self._hear(message)
         except HangUp as hang_up:
             self._fail(hang_up.code, hang_up.reason)
@@ -144,14 +123,18 @@ class DetachedSocket(asyncio.Protocol):
     def moved_at(self) -> float:
         """The transport tells only when it is nearly empty, which can take a slow client long; so look how it goes."""
         unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes != self._unsent_bytes:
-            self._unsent_bytes, self._moved_at = unsent_bytes, time.monotonic()
+        if unsent_bytes < self._unsent_bytes:
+            self._moved_at = time.monotonic()
+        self._unsent_bytes = unsent_bytes
         return self._moved_at
 
     @property
     def heard_at(self) -> float:
-        """Who takes nothing is not listened to either; how long that goes on is for `moved_at` to tell."""
-        return inf if self._is_full else self._heard_at
+        """Who takes something lives: our pings wait behind all that a slow client has not taken yet.
+
+        While it is full it may not be listened to; how long that goes on is for `moved_at` to tell.
+        """
+        return inf if self._is_full else max(self._heard_at, self.moved_at)
 
     def pause_writing(self) -> None:
         """The transport cannot take more."""
@@ -161,6 +144,7 @@ class DetachedSocket(asyncio.Protocol):
         """The client has taken what waited."""
         if self._ended is None:
             self._is_full = False
+            self._unread_pongs = 0
             self._heard_at = self._moved_at = time.monotonic()
             self.transport.resume_reading()
             self._board.hub.advance(self.session)
@@ -192,38 +176,41 @@ class DetachedSocket(asyncio.Protocol):
             return
         if self._ended is not None:
             return
-        self._allowance = self._allowance or self._board.conversation.allowance()
-        self._allowance.spend()
+        self._spend()
         if frame.opcode in (Opcode.PING, Opcode.PONG):
+            self._unread_pongs += self._is_full and frame.opcode is Opcode.PING
             return  # The protocol has the pong ready.
         self._fragments = (*self._fragments, frame)
         if frame.fin:
             fragments, self._fragments = self._fragments, ()
-            self._hear(_message(fragments))
+            self._hear(message_of(fragments))
+
+    def _spend(self) -> None:
+        """Take one frame out of what the client may send. Raises HangUp when there is none left."""
+        self._allowance = self._allowance or self._board.conversation.allowance()
+        self._allowance.spend()
 
     def _hear(self, message: str | None) -> None:
         """Answer one message. Raises HangUp when the session must end."""
         if self._ended is None:
             self._board.conversation.receive(self.session, message)
-            if self._is_full:
+            if self._is_full and self._ended is None:
                 self.transport.pause_reading()  # Who does not read our answers is not read either.
 
     def _pass_on(self, protocol: Protocol) -> None:
         """Send what the protocol has to say: pongs, an answer to a close."""
         said = b"".join(protocol.data_to_send())
-        if not said:
-            return
-        if self._is_full and self._ended is None:
-            self.transport.abort()  # It pings and never reads the pongs: they would wait without end.
-        else:
+        if self._unread_pongs > UNREAD_PONGS:
+            self.transport.abort()  # It pings and does not read: the pongs would wait without end.
+        elif said:
             self.transport.write(said)
 
     def _forget_protocol(self) -> None:
-        if self._ended is None and self._protocol is not None and _is_between_messages(self._protocol):
+        if self._ended is None and self._protocol is not None and is_between_messages(self._protocol):
             self._protocol = None
 
     def _new_protocol(self) -> Protocol:
-        return Protocol(SERVER, max_size=self._board.frame_limit_bytes, logger=QUIET)
+        return new_protocol(limit_bytes=self._board.frame_limit_bytes)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -232,7 +219,8 @@ class DetachedSocket(asyncio.Protocol):
         if self._ended is None:
             code = CODE_OF_REASON[reason]
             protocol = self._stop(code, reason.value)
-            protocol.send_close(code, reason.value)
+            if protocol.state is OPEN:  # Else the client's own close was read in this turn, and is answered next.
+                protocol.send_close(code, reason.value)
             self._pass_on(protocol)
             self.transport.resume_reading()
             self._cut_in(self._board.linger_seconds)
@@ -261,6 +249,8 @@ class DetachedSocket(asyncio.Protocol):
         if self._protocol is not None:
             self._pass_on(self._protocol)
         self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._cut_in(FAILED_LINGER_SECONDS)  # Closing waits for the buffer to empty, which it may never do.
 
     def _fail(self, code: int, reason: str) -> None:
         """End a session whose client broke the rules (RFC 6455, 7.1.7)."""
@@ -309,43 +299,7 @@ class DeflatedSocket(DetachedSocket):
         return True
 
     def _new_protocol(self) -> Protocol:
-        protocol = super()._new_protocol()
-        protocol.extensions = [
-            PerMessageDeflate(
-                remote_no_context_takeover=True,
-                local_no_context_takeover=True,
-                remote_max_window_bits=zlib.MAX_WBITS,
-                local_max_window_bits=zlib.MAX_WBITS,
-            )
-        ]
-        return protocol
-
-
-def _message(fragments: Sequence[Incoming]) -> str | None:
-    """Put a message together; None for a binary one. Raises HangUp for text that is no UTF-8."""
-    if fragments[0].opcode is not Opcode.TEXT:
-        return None
-    data = bytes(fragments[0].data) if len(fragments) == 1 else b"".join(map(_data, fragments))
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise HangUp(INVALID_UTF8, "invalid_utf8") from None
-
-
-def _data(frame: Incoming) -> bytes:
-    return bytes(frame.data)
-
-
-def _is_between_messages(protocol: Protocol) -> bool:
-    """Whether nothing is lost with the protocol: it waits for the first byte of a message.
-
-    Its parser is a generator that waits in another one, and in `at_eof` between two frames. Were that called by
-    another name one day, protocols would be kept for longer, and a test would say so.
-    """
-    waiting: Any = protocol.parser
-    while (inner := getattr(waiting, "gi_yieldfrom", None)) is not None:
-        waiting = inner
-    return protocol.current_size is None and waiting.__name__ == "at_eof"
+        return new_protocol(limit_bytes=self._board.frame_limit_bytes, is_deflated=True)
 
 
 _: type[Outlet] = DetachedSocket

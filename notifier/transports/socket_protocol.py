@@ -20,7 +20,8 @@ from websockets.http11 import Request
 from websockets.typing import ExtensionParameter
 
 from notifier.transports.closing import INVALID_UTF8
-from notifier.transports.detached import HandedOver
+from notifier.transports.detached import FAILED_LINGER_SECONDS, UNREAD_PONGS
+from notifier.transports.incoming import PARSED_BYTES, HandedOver
 
 HAND_OVER: Final = "notifier.hand_over"
 """The ASGI extension by which the app takes a connection over: `hand_over` in it returns it as it stands."""
@@ -34,6 +35,7 @@ def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
+EARLY_FRAMES: Final = 100
 _UNREADABLE: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "at most 128 headers, and 8 KiB for a line"
@@ -70,6 +72,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **options)
         self.conn.available_extensions = [SharedDeflate()] if self.config.ws_per_message_deflate else []
+        self._unread_pongs = 0  # Written since the transport could not take more.
+        self._early_frames = 0  # Before the connection is handed over.
 
     def hand_over(self) -> HandedOver:
         """Give the connection away as it stands, in one turn of the event loop. Raises OSError when it is gone."""
@@ -99,9 +103,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer a request that cannot be read: uvicorn would leave it unanswered and its connection open for ever."""
-        super().data_received(data)
+        for start in range(0, len(data), PARSED_BYTES):
+            super().data_received(data[start : start + PARSED_BYTES])
+            if self.transport.is_closing():
+                return
         failure = self.conn.handshake_exc
-        if failure is None or self.handshake_initiated or self.transport.is_closing():
+        if failure is None or self.handshake_initiated:
             return
         is_too_large = any(isinstance(error, SecurityError) for error in (failure, failure.__cause__))
         self._refuse(_TOO_LARGE if is_too_large else _UNREADABLE)
@@ -117,13 +124,42 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Cut a client that pings and never reads the pongs: they would wait in memory without end."""
-        if self.writable.is_set():
+        self._unread_pongs = 0 if self.writable.is_set() else self._unread_pongs + 1
+        if self._unread_pongs <= UNREAD_PONGS and self._is_within_bounds():
             super().handle_ping()
         else:
             self.transport.abort()
 
+    def handle_close(self, event: Frame) -> None:
+        """Cut a client that closes and does not read the rest: closing would wait for it without end."""
+        super().handle_close(event)
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self.loop.call_later(FAILED_LINGER_SECONDS, self.transport.abort)
+
+    def handle_cont(self, event: Frame) -> None:
+        """As with pongs: fragments may be empty."""
+        if self._is_within_bounds():
+            super().handle_cont(event)
+        else:
+            self.transport.abort()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Cut who floods us before there is a session."""
+        if self._is_within_bounds():
+            super().handle_pong(event)
+        else:
+            self.transport.abort()
+
+    def _is_within_bounds(self) -> bool:
+        """Count a frame that comes before the connection is handed over: nobody has shown a token yet."""
+        self._early_frames += 1
+        return self._early_frames <= EARLY_FRAMES or HAND_OVER not in self.scope["extensions"]
+
     def send_receive_event_to_app(self) -> None:
         """Close with 1007 what is no UTF-8, without the traceback that uvicorn logs: it is the client's mistake."""
+        if not self._is_within_bounds():
+            self.transport.abort()
+            return
         if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(b"".join(self.frames)):
             self.frames = []
             self.conn.send_close(INVALID_UTF8)

@@ -25,9 +25,10 @@ from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.transports.closing import AUTH_TIMEOUT, HangUp
 from notifier.transports.conversation import Authenticate, Conversation, Grant, Rules
-from notifier.transports.detached import HandedOver, Switchboard
+from notifier.transports.detached import Switchboard
 from notifier.transports.frames import PROTOCOL, welcome
 from notifier.transports.handshake import Handshake, read_handshake, with_first_frame
+from notifier.transports.incoming import HandedOver
 from notifier.transports.outlet import AsgiOutlet
 from notifier.transports.socket_protocol import HAND_OVER
 

@@ -6,7 +6,7 @@ import socket
 import struct
 import zlib
 from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from websockets.frames import Frame, Opcode
@@ -74,6 +74,13 @@ class RawClient:
             assert await self._reader.read() == b""
         return int(code)
 
+    async def lost(self) -> None:
+        """Read until the server ends the connection, however it does."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            with suppress(ConnectionError):
+                while await self._reader.read(65_536):
+                    pass
+
     def abort(self) -> None:
         """Reset the connection."""
         raw: socket.socket = self._writer.get_extra_info("socket")
@@ -114,10 +121,8 @@ def fragments(*parts: bytes) -> list[bytes]:
 
 
 @asynccontextmanager
-async def raw_client(
-    replica: Replica, *then: bytes, headers: Sequence[str] = (), query: str = ""
-) -> AsyncIterator[RawClient]:
-    """Connect, and send what follows in the same segment as the request."""
+async def raw_client(replica: Replica, *, headers: Sequence[str] = (), query: str = "") -> AsyncIterator[RawClient]:
+    """Connect, and read the head of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
     lines = [
         f"GET /ws{query} HTTP/1.1",
@@ -129,7 +134,7 @@ async def raw_client(
         f"Sec-WebSocket-Protocol: {PROTOCOL}",
         *headers,
     ]
-    writer.write("\r\n".join([*lines, "", ""]).encode() + b"".join(then))
+    writer.write("\r\n".join([*lines, "", ""]).encode())
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()

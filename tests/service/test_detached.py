@@ -77,6 +77,24 @@ async def test_endless_empty_fragments_are_cut(replica: Replica) -> None:
         assert await client.close_code() == 4002
 
 
+async def test_frames_in_one_segment_with_auth_count_as_well(replica: Replica) -> None:
+    async with raw_client(replica) as client:
+        client.send(text(type="auth", token=token("eager")), *[text(type="ping")] * 90)
+        await client.message()
+        client.send(*[text(type="ping")] * 60)
+
+        assert await client.close_code() == 4002
+
+
+@pytest.mark.parametrize("flood", [text(type="ping"), control(Opcode.PING), control(Opcode.PONG), control(Opcode.CONT)])
+async def test_a_flood_of_somebody_without_a_token_is_cut(replica: Replica, flood: bytes) -> None:
+    first, *_ = fragments(b"{", b"}")
+    async with raw_client(replica) as client:
+        client.send(*[first] * (flood == control(Opcode.CONT)), *[flood] * 2_000)
+
+        await client.lost()
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
@@ -178,6 +196,16 @@ async def test_a_bomb_is_refused_before_it_is_inflated(deflating: Replica) -> No
 
 def resident_bytes(replica: Replica) -> int:
     return int(Path(f"/proc/{replica.process.pid}/statm").read_text().split()[1]) * 4_096
+
+
+async def test_bombs_of_somebody_without_a_token_take_no_memory_that_counts(deflating: Replica) -> None:
+    before = resident_bytes(deflating)
+    for _ in range(5):
+        async with raw_client(deflating, headers=[DEFLATE]) as client:
+            client.send(compressed(b"x" * 16_000) * BOMBS)
+            await client.lost()
+
+    assert resident_bytes(deflating) - before < 16 * 1024 * 1024
 
 
 async def test_idle_compressed_sessions_answer_pings_and_stay(deflating: Replica) -> None:

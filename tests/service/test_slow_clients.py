@@ -1,5 +1,6 @@
 """A client that reads slowly, later, or never: it costs a position, not a queue, and delays nobody."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
 
 from tests.replica import Replica
 from tests.service.client import complaints, eventually, session, sessions_of
 from tests.service.conftest import StartReplica, on_both_paths
+from tests.service.raw import control
 from tests.tokens import bearer
 
 pytestmark = on_both_paths
@@ -108,6 +111,32 @@ async def test_a_client_that_pings_and_never_reads_the_pongs_is_cut(small: Repli
                 break
 
         await eventually(lambda: has_none(small, "flood"))
+
+
+async def test_a_ping_of_a_client_that_is_behind_is_answered_when_it_reads(
+    small: Replica, sender: httpx.AsyncClient
+) -> None:
+    async with session(small.ws_url, "pinging", receive_buffer_bytes=SMALL_BYTES) as slow:
+        await send(sender, "pinging", range(2_000))
+        await eventually(lambda: is_in_state(small, "pinging", "behind"))
+        answered = await slow.connection.ping()
+        numbers = [(await slow.notification())["data"]["n"] for _ in range(2_000)]
+        async with asyncio.timeout(10):
+            await answered
+
+    assert numbers == list(range(2_000))
+
+
+async def test_a_client_that_closes_and_reads_no_more_is_freed(small: Replica, sender: httpx.AsyncClient) -> None:
+    before = open_files(small)
+    async with session(small.ws_url, "rude", receive_buffer_bytes=SMALL_BYTES) as rude:
+        await send(sender, "rude", range(2_000))
+        await eventually(lambda: is_in_state(small, "rude", "behind"))
+        rude.connection.transport.write(control(Opcode.CLOSE, (1000).to_bytes(2, "big")))
+        await eventually(lambda: has_none(small, "rude"))
+        await sender.aclose()
+        await eventually(lambda: has_open_files(small, before))
+        await rude.abort()
 
 
 async def test_many_that_stop_reading_cost_a_bounded_sum_and_delay_nobody(
