@@ -35,7 +35,7 @@ A session, from connect to close:
     core/pipeline.py            has_read: a client that is ahead of this replica waits for it
     core/hub.py                 register: from here on, live deliveries and the replay join without a gap
     core/replay.py              a client with a position is a cursor into the window until it reaches the tail
-    transports/detached.py      the connection has left ASGI: what it writes, what it hears
+    transports/detached.py      the connection has left ASGI: what it writes, what it hears (incoming.py)
     transports/conversation.py  subscribe, unsubscribe, refresh, ping
     core/pulse.py               heartbeats with the position; the end of its token; a client that takes nothing more
     core/outage.py              degraded, when the journal is away; restored
