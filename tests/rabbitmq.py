@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
+PORTS: Final = range(20_000, 32_000)
 BOOT_SECONDS: Final = 60.0  # 3 to 10 are usual
 STOP_SECONDS: Final = 20.0
 CALL_SECONDS: Final = 30.0
@@ -341,11 +343,18 @@ class RabbitMQ:
 
 
 def _reserve_port() -> socket.socket:
-    held = socket.socket()
-    # Linux lets another socket listen on the port of one that does not, where both say this; Erlang's do.
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    return held
+    """Hold a port below those that connections get: Erlang wants its port at every address of the machine."""
+    for port in random.sample(PORTS, len(PORTS)):
+        held = socket.socket()
+        # Linux lets another socket listen on the port of one that does not, where both say this; Erlang's do.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        return held
+    raise OSError(f"no port from {PORTS.start} to {PORTS.stop} is free")
 
 
 def _accepts(port: int) -> bool:
