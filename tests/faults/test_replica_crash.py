@@ -132,7 +132,8 @@ async def _kill_between(
 
     await holds(is_time, within_seconds=10)
     door.freeze()  # Now no answer that is still on its way arrives.
-    found = unanswered()
+    # One that came through a moment ago may wait to be read by its caller, who then has no reason to try again.
+    found = unanswered(PATIENCE_SECONDS)
     victim.kill()
     return found
 
