@@ -23,8 +23,9 @@ WRITES_AT_A_TIME: Final = 32  # Between two looks at the clock.
 
 
 class Delivery:
-    """Writes to live sessions what the journal says to them, in its order: `Session.owed` is all that was read for one
-    and not yet written.
+    """Writes to live sessions what the journal says to them, in its order.
+
+    `Session.owed` is all that was read for one and is not written yet.
 
     Args:
         frames: joins frames.
