@@ -269,13 +269,15 @@ class Service:
         self._workers = [
             self._work("journal follower", self.pipeline.follow_journal()),
             self._work("pulse", self.pulse.run()),
-            self._work("journal watch", self._watch_journal()),
         ]
         if self.rabbit is not None:
             self._workers.append(self._work("journal writer", self.rabbit.run()))
         if self.queue_door is not None:
             self._workers.append(self._work("queue door", self.queue_door.run()))
         try:
+            if not self._settings.journal.is_shared:
+                await self._read_journal()  # A turn of the loop: no client need be told to come back for it.
+            self._workers.append(self._work("journal watch", self._watch_journal()))
             yield
         finally:
             for worker in self._workers:
@@ -284,6 +286,10 @@ class Service:
 
     async def _watch_journal(self) -> None:
         """Open the door once all of the journal was read; from then on, tell sessions of its outages."""
+        await self._read_journal()
+        await self.outage.run()
+
+    async def _read_journal(self) -> None:
         while self.gate.is_starting:
             try:
                 await self.pipeline.catch_up()
@@ -292,7 +298,6 @@ class Service:
             except Unavailable as error:
                 log.warning("journal not read yet", extra={"reason": error.detail})
                 await asyncio.sleep(RETRY_SECONDS)
-        await self.outage.run()
 
     def _work(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
