@@ -47,7 +47,7 @@ openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
 	@$(BIN)/notifier openapi > openapi/openapi.json.new || { rm -f openapi/openapi.json.new; exit 1; }
 	@mv openapi/openapi.json.new openapi/openapi.json
 
-readme: $(VENV)/.server ## Write the settings table of the README anew from the code
+readme: $(VENV)/.server ## Write docs/settings.md and the README's table of settings anew from the code
 	@$(BIN)/python scripts/write_settings_table.py
 
 # dev.txt first: it holds everything, and the others take their versions from it, so what is tested is what runs.

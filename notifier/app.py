@@ -104,22 +104,26 @@ class Service:
         )
 
         self.outage = Outage(self.journal, self.hub, self.frames)
-        url = settings.queue_url
-        self.queue_door = build_queue_door(settings, url, self.pipeline, self._check_open) if url else None
+        takes_requests = settings.queue_url is not None
+        self.queue_door = build_queue_door(settings, self.pipeline, self._check_open) if takes_requests else None
 
     def _build_access(self) -> None:
         settings = self._settings
-        self.origins = build_origins(settings)
-        self.verifier = build_verifier(settings)
         self.limits = Limits(settings.limits.model_dump())
         self.gate = Gate(
-            self.verifier,
-            self.origins,
+            build_verifier(settings),
+            build_origins(settings),
             sessions=lambda: len(self.hub),
             sessions_of=lambda tenant, user: len(self.hub.sessions_of(tenant, user)),
             max_sessions=settings.sessions.max_total,
             max_sessions_per_user=settings.sessions.max_per_user,
         )
+
+    def trust(self, settings: Settings) -> None:
+        """Take over keys, topic rules, origins and limits: all of them, or, with a SettingsError, none."""
+        verifier, origins = build_verifier(settings), build_origins(settings)
+        self.limits.set(settings.limits.model_dump())
+        self.gate.trust(verifier, origins)
 
     def _build_sockets(self) -> WebSocketSessions:
         sessions = self._settings.sessions
@@ -184,7 +188,7 @@ class Service:
         api.add_middleware(Threshold, spend=partial(self.limits.spend, "address"))
         api.add_middleware(
             Cors,
-            allow_origin_regex=self.origins.cors_pattern,
+            is_readable_from=self.gate.is_readable_from,
             allow_methods=["GET", "POST"],
             allow_headers=[
                 "Authorization",

@@ -151,6 +151,7 @@ def _run(overrides: dict[str, Any], *, demo: bool) -> int:
     import uvloop
 
     from notifier.app import Service
+    from notifier.reload import Reloader
     from notifier.server import listen, serve
     from notifier.settings import SettingsError, read_settings
     from notifier.telemetry.logs import configure_logging
@@ -166,7 +167,9 @@ def _run(overrides: dict[str, Any], *, demo: bool) -> int:
                 from notifier.demo import add_demo
 
                 print(add_demo(service, settings, listening), flush=True)
-            return await serve(settings, service, listening)
+                return await serve(settings, service, listening)  # A terminal that is closed ends the demo.
+            reloader = Reloader(settings, service, lambda: read_settings(overrides))
+            return await serve(settings, service, listening, on_hang_up=reloader)
 
         return uvloop.run(run())
     except SettingsError as error:

@@ -53,7 +53,7 @@ def add_demo(service: Service, settings: Settings, listening: Listening) -> str:
     for path, name, media in ASSETS:
         service.api.add_api_route(path, _asset(name, media, policy), include_in_schema=False)
     longest = settings.access.token_max_lifetime_seconds
-    mint_token = _token_route(service.verifier.verify, min(PAGE_TOKEN_SECONDS, longest))
+    mint_token = _token_route(service.gate.authenticate, min(PAGE_TOKEN_SECONDS, longest))
     service.api.add_api_route("/demo/token", mint_token, methods=["POST"], include_in_schema=False)
     return _greeting(
         url=_url(listening.public),

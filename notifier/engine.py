@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from notifier.broker.connection import Broker
+from notifier.broker.rotation import RotatingUrl
 from notifier.broker.topology import Names, Topology, journal_topology, prepare, request_topology
 from notifier.core.pipeline import Pipeline
 from notifier.ingress.amqp import QueueDoor
@@ -20,7 +21,7 @@ def build_journal(settings: Settings) -> RabbitJournal:
     names = Names(settings.broker.prefix)
     remembered_seconds = max(settings.window.max_age_seconds, settings.idempotency.span_seconds)
     return RabbitJournal(
-        broker(settings.journal.url.get_secret_value()),
+        broker(RotatingUrl(settings.journal_url_now, name="NOTIFIER_JOURNAL__URL")),
         exchange=names.journal,
         stream=names.stream,
         prepare=partial(prepare, topology=_journal_topology(settings), declares=settings.broker.declare),
@@ -29,14 +30,12 @@ def build_journal(settings: Settings) -> RabbitJournal:
     )
 
 
-def build_queue_door(
-    settings: Settings, url: str, pipeline: Pipeline, check_journal: Callable[[], Awaitable[None]]
-) -> QueueDoor:
-    """The door for requests from the queue at the URL."""
+def build_queue_door(settings: Settings, pipeline: Pipeline, check_journal: Callable[[], Awaitable[None]]) -> QueueDoor:
+    """The door for requests from the queue that the settings name; they must name one."""
     names = Names(settings.broker.prefix)
     topology = request_topology(names, is_ordered=settings.queue.ordered)
     return QueueDoor(
-        broker(url),
+        broker(RotatingUrl(settings.queue_url_now, name="NOTIFIER_QUEUE__URL")),
         pipeline,
         queue=names.requests,
         dead_letters=names.dead_letters,
@@ -89,8 +88,8 @@ def journal_readings(journal: RabbitJournal) -> Mapping[str, Reading]:
     }
 
 
-def broker(url: str) -> Broker:
-    """A broker, on which this replica is known by the name of its machine or pod."""
+def broker(url: str | Callable[[], str]) -> Broker:
+    """A broker, on which this replica is known by the name of its machine or pod; the URL as `Broker` takes it."""
     return Broker(url, name=f"notifier/{platform.node()}")
 
 

@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,10 +58,14 @@ def listen(settings: Settings) -> Listening:
     return Listening(public, _listen(settings.operations.host, settings.operations.port))
 
 
-async def serve(settings: Settings, service: Service, listening: Listening) -> int:
-    """Serve until a signal or a failure, then drain. Returns the exit code."""
+async def serve(
+    settings: Settings, service: Service, listening: Listening, *, on_hang_up: Callable[[], None] | None = None
+) -> int:
+    """Serve until a signal or a failure, then drain. Returns the exit code. SIGHUP calls `on_hang_up`, if given."""
     ending = _Ending()
     loop = asyncio.get_running_loop()
+    if on_hang_up is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hang_up)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ending.ask, number)
     public = Server(_public_config(settings, service.api))

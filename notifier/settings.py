@@ -18,12 +18,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+from notifier.setting_files import SUFFIX, read_value, with_files
 
 PREFIX: Final = "NOTIFIER_"
 EMBEDDED: Final = "memory://"
@@ -35,6 +38,15 @@ DEVELOPMENT_SECRET: Final = "for development on loopback only, not a secret"
 _SERVICE_NAME: Final = re.compile(r"NOTIFIER_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?)")
 _SERVICE_LINK: Final = re.compile(r"NOTIFIER_([A-Z0-9_]+_)?PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)(://.*)?", re.IGNORECASE)
+RELOADED: Final = frozenset(
+    {
+        *(f"{PREFIX}HTTP__{name}" for name in ("ALLOWED_ORIGINS", "PUBLIC_ORIGIN")),
+        *(f"{PREFIX}ACCESS__{name}" for name in ("ISSUERS", "TOPIC_RULES", "DEFAULT_TENANT")),
+        *(f"{PREFIX}ACCESS__{name}" for name in ("LEEWAY_SECONDS", "TOKEN_MAX_LIFETIME_SECONDS")),
+        *(f"{PREFIX}LIMITS__{name}" for name in ("ADDRESS", "SEND", "BATCH", "BROADCAST")),
+    }
+)
+"""What a running service takes over from files, on SIGHUP."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -267,7 +279,7 @@ class Access(_Group):
     """Who may enter."""
 
     issuers: Annotated[list[Issuer], BeforeValidator(_from_json)] = Field(
-        [], description="JSON array: whose tokens are accepted. See the section on tokens."
+        [], description="JSON array: whose tokens are accepted. See Tokens in the README."
     )
     topic_rules: Annotated[list[TopicRule], BeforeValidator(_from_json)] = Field(
         [], description="JSON array of objects with `match` (role, scope or any) and `allow` (patterns)."
@@ -310,6 +322,7 @@ class Settings(_Group):
     access: Access = Access()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+    _files: Mapping[str, Path] = PrivateAttr(default_factory=dict)  # Where a setting was read from, by its name.
 
     @model_validator(mode="after")
     def _works_together(self) -> Self:
@@ -342,24 +355,48 @@ class Settings(_Group):
             return None if given == "off" else given
         return self.journal.url.get_secret_value() if self.journal.is_shared else None
 
+    def journal_url_now(self) -> str:
+        """The URL of the journal as its file has it now, if it has one. Raises ValueError for what is none."""
+        return self._url_now("NOTIFIER_JOURNAL__URL", self.journal.url)
+
+    def queue_url_now(self) -> str:
+        """The same of the broker that requests are taken from; there must be one."""
+        if not self.queue.url.get_secret_value():
+            return self.journal_url_now()
+        return self._url_now("NOTIFIER_QUEUE__URL", self.queue.url)
+
+    def _url_now(self, name: str, read_at_start: SecretStr) -> str:
+        file = self._files.get(name)
+        if file is None:
+            return read_at_start.get_secret_value()
+        try:
+            return _broker_url(SecretStr(read_value(file))).get_secret_value()
+        except ValueError as error:
+            raise ValueError(f"{name}{SUFFIX}: {error}") from None
+
 
 def read_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read the environment; `overrides`, by the same names, win over it.
+    """Read the environment, and the files that it names; `overrides`, by the same names, win over both.
 
     Raises:
         SettingsError: with every mistake at once.
     """
-    environment = dict(os.environ) | {name: str(value) for name, value in (overrides or {}).items()}
-    given = {name: value for name, value in environment.items() if _is_ours(name, value)}
-    problems = [_unknown(name) for name in sorted(given.keys() - known_names().keys())]
+    named = {name: str(value) for name, value in (overrides or {}).items()}
+    overridden = {name + SUFFIX for name in named}
+    environment = {name: value for name, value in os.environ.items() if name not in overridden} | named
+    given, files, problems = with_files(
+        {name: value for name, value in environment.items() if _is_ours(name, value)}, known_names()
+    )
+    problems += [_unknown(name) for name in sorted(given.keys() - known_names().keys())]
     if environment.get("WEB_CONCURRENCY", "") not in ("", "0", "1"):
         problems.append("WEB_CONCURRENCY is over 1: one process is one replica; start more replicas instead")
     try:
         settings = Settings.model_validate(_nested(given))
     except ValidationError as error:
-        problems += [_problem(each) for each in error.errors(include_url=False, include_input=False)]
+        problems += [_problem(each, files) for each in error.errors(include_url=False, include_input=False)]
     if problems:
         raise SettingsError(problems)
+    settings._files = files
     return settings
 
 
@@ -368,15 +405,21 @@ def known_names() -> dict[str, FieldInfo]:
     return dict(_names_of(Settings, PREFIX))
 
 
+def changed_names(before: Settings, after: Settings) -> list[str]:
+    """The names of the settings that differ."""
+    return [name for name in known_names() if _value_of(before, name) != _value_of(after, name)]
+
+
 def describe_settings(settings: Settings) -> list[str]:
     """One line per setting that is in force, as it would stand in the environment; secrets are masked."""
-    lines: list[str] = []
-    for name in known_names():
-        value: Any = settings
-        for step in name.removeprefix(PREFIX).lower().split("__"):
-            value = getattr(value, step)
-        lines.append(f"{name}={_as_text(value)}")
-    return lines
+    return [f"{name}={_as_text(_value_of(settings, name))}" for name in known_names()]
+
+
+def _value_of(settings: Settings, name: str) -> object:
+    value: Any = settings
+    for step in name.removeprefix(PREFIX).lower().split("__"):
+        value = getattr(value, step)
+    return value
 
 
 def _as_text(value: object) -> str:
@@ -430,11 +473,12 @@ def _nested(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name, known_names(), n=1, cutoff=0.6)
-    return f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    suffix = SUFFIX if name.endswith(SUFFIX) else ""
+    nearest = difflib.get_close_matches(name.removesuffix(suffix), known_names(), n=1, cutoff=0.6)
+    return f"{name} is not a setting" + (f"; did you mean {nearest[0]}{suffix}?" if nearest else "")
 
 
-def _problem(error: ErrorDetails) -> str:
+def _problem(error: ErrorDetails, files: Mapping[str, Path]) -> str:
     """Name the setting, and the place inside it where it is JSON."""
     text = error["msg"].removeprefix("Value error, ")
     name = PREFIX.removesuffix("_")
@@ -443,5 +487,6 @@ def _problem(error: ErrorDetails) -> str:
     while steps and name not in known_names():
         name += separator + steps.pop(0).upper()
         separator = "__"
+    name += SUFFIX if name in files else ""
     place = "".join(f"[{step}]" if step.isdecimal() else f".{step}" for step in steps)
     return f"{name}{place}: {text}" if error["loc"] else text

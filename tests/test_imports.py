@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "notifier"
 
 SIBLINGS = frozenset({"ingress", "journal", "transports", "access", "telemetry"})
 ROOMS = frozenset({"core", "broker", "commands", "clients"})
-MODULES = frozenset({"settings", "trust", "engine", "app", "server", "demo", "cli", ""})
+MODULES = frozenset({"settings", "setting_files", "trust", "engine", "app", "reload", "server", "demo", "cli", ""})
 ALL = SIBLINGS | ROOMS | MODULES
 
 # What each unit may import of notifier, besides itself; "" is notifier/__init__.py, which every import runs.
@@ -24,10 +24,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(SIBLINGS, frozenset({"core"})),
     "journal": frozenset({"core", "broker"}),
     "ingress": frozenset({"core", "broker"}),
-    "settings": frozenset({"core"}),
+    "setting_files": frozenset(),
+    "settings": frozenset({"core", "setting_files"}),
     "trust": frozenset({"settings", "access", "core"}),
     "engine": frozenset({"settings", "broker", "journal", "ingress", "telemetry", "core"}),
-    "app": ALL - {"cli", "demo", "server"},
+    "app": ALL - {"cli", "demo", "server", "reload"},
+    "reload": frozenset({"app", "broker", "settings"}),
     "server": frozenset({"app", "settings", "transports", "core", ""}),
     "demo": ALL - {"cli"},
     "cli": ALL,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from notifier import cli
-from scripts.write_settings_table import with_table
+from scripts.write_settings_table import REFERENCE, reference, with_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -15,6 +15,11 @@ README = (ROOT / "README.md").read_text()
 def test_settings_table_is_the_one_that_the_settings_make() -> None:
     """`make readme` writes it."""
     assert with_table(README) == README
+
+
+def test_the_reference_of_settings_is_the_one_that_the_settings_make() -> None:
+    """`make readme` writes it."""
+    assert REFERENCE.read_text() == reference()
 
 
 def test_every_make_target_it_names_exists() -> None:

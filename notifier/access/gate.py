@@ -1,5 +1,6 @@
 """The rules of entry: who the bearer is, what it may send, and from which pages browsers may come."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -41,6 +42,15 @@ class Gate:
         self._max_sessions_per_user = max_sessions_per_user
         self.is_starting = True  # Until the journal was read to its end: no sessions, since a resume might have a hole.
         self.is_draining = False  # Set once, when the process is about to end: no new sessions.
+
+    def trust(self, verifier: TokenVerifier, origins: OriginPolicy) -> None:
+        """Judge by these from here on. A new verifier remembers no token; open sessions stay as they were admitted."""
+        self._verifier, self._origins = verifier, origins
+
+    def is_readable_from(self, origin: str) -> bool:
+        """Tell whether pages of this origin may read answers (CORS)."""
+        pattern = self._origins.cors_pattern
+        return pattern is not None and re.fullmatch(pattern, origin) is not None
 
     def authenticate(self, token: str) -> Identity:
         """Verify a token. Raises Unauthenticated."""

@@ -26,10 +26,14 @@ class Limits:
     """
 
     def __init__(self, policies: Mapping[str, str]) -> None:
-        self._items: dict[str, RateLimitItem] = {name: parse(text) for name, text in policies.items()}
+        self.set(policies)
         # Sliding, since a fixed window lets twice the quota through at its edge; two counters a key.
         limiter = Limiter(key_func=get_remote_address, storage_uri=f"{SCHEME}://", strategy="sliding-window-counter")
         self._strategy = limiter.limiter
+
+    def set(self, policies: Mapping[str, str]) -> None:
+        """Count by these from here on; one that differs counts from zero. Raises ValueError, and keeps the old ones."""
+        self._items: dict[str, RateLimitItem] = {name: parse(text) for name, text in policies.items()}
 
     def spend(self, policy: str, key: str, cost: int = 1) -> Callable[[], Standing]:
         """Take `cost` out of the key's allowance, and return how to ask where it stands: one of several is told.

@@ -6,7 +6,7 @@ and the transport, to cut it. Recovery is not its business: who uses a connectio
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -159,28 +159,32 @@ class Broker:
     """One RabbitMQ, as one replica reaches it.
 
     Args:
-        url: `amqp://` or `amqps://`; never shown.
+        url: `amqp://` or `amqps://`, never shown; or how to learn it, asked for each connection: passwords are changed.
         name: what the broker shows as the name of each connection, before its role.
         timeout_seconds: the most that opening a connection may take.
     """
 
     connection_class: type[Connection] = Connection
 
-    def __init__(self, url: str, *, name: str = "notifier", timeout_seconds: float = 5.0) -> None:
-        self._url = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS)
+    def __init__(self, url: str | Callable[[], str], *, name: str = "notifier", timeout_seconds: float = 5.0) -> None:
+        self._url = url
         self._name = name
         self._timeout_seconds = timeout_seconds
 
     def __str__(self) -> str:
-        return str(self._url.with_password(None).with_query(None))
+        return str(URL(self._url_now()).with_password(None).with_query(None))
+
+    def _url_now(self) -> str:
+        return self._url if isinstance(self._url, str) else self._url()
 
     @asynccontextmanager
     async def connect(self, role: str) -> AsyncGenerator[Connection, None]:
         """Open a connection for this role and close it at the end. Raises BrokerError for its failures, and inside."""
-        connection = self.connection_class(self._url, name=f"{self._name}/{role}")
+        url = URL(self._url_now()).update_query(heartbeat=HEARTBEAT_SECONDS)
+        connection = self.connection_class(url, name=f"{self._name}/{role}")
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._open(connection)
+                await _open(connection, url)
             yield connection
         except (AMQPError, OSError, TimeoutError, ChannelInvalidStateError) as error:
             raise connection.loss(error) from error
@@ -191,13 +195,14 @@ class Broker:
         finally:
             await connection.end()
 
-    async def _open(self, connection: Connection) -> None:
-        try:
-            await connection.connect()
-        except InvalidFrameError as error:
-            # aiormq takes the refusal for a frame out of place, and drops what the broker said in it.
-            user, host = self._url.user or "guest", self._url.path[1:].replace("%2F", "/") or "/"
-            raise BrokerError(f"the virtual host {host} is not there, or the user {user} may not enter it") from error
+
+async def _open(connection: Connection, url: URL) -> None:
+    try:
+        await connection.connect()
+    except InvalidFrameError as error:
+        # aiormq takes the refusal for a frame out of place, and drops what the broker said in it.
+        user, host = url.user or "guest", url.path[1:].replace("%2F", "/") or "/"
+        raise BrokerError(f"the virtual host {host} is not there, or the user {user} may not enter it") from error
 
 
 def _is_thrown_by_aiormq(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -70,7 +70,26 @@ class RequestLine:
 
 
 class Cors(CORSMiddleware):
-    """Lets pages of other origins read answers; to a request that names no origin it only adds what caches need."""
+    """Lets pages of other origins read answers; to a request that names no origin it only adds what caches need.
+
+    `is_readable_from` is asked for each origin, since the list may change while the app runs.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        is_readable_from: Callable[[str], bool],
+        allow_methods: Sequence[str],
+        allow_headers: Sequence[str],
+        expose_headers: Sequence[str],
+    ) -> None:
+        super().__init__(app, allow_methods=allow_methods, allow_headers=allow_headers, expose_headers=expose_headers)
+        self._is_readable_from = is_readable_from
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Starlette's question."""
+        return self._is_readable_from(origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or any(name == b"origin" for name, _ in scope["headers"]):

@@ -41,6 +41,14 @@ class Metrics:
         self._handshakes = Counter(
             "notifier_handshakes", "WebSocket handshakes, by how they ended.", ["result"], registry=self._registry
         )
+        self._reloads = Counter(
+            "notifier_reloads",
+            "Times SIGHUP had settings read anew, by the result.",
+            ["result"],
+            registry=self._registry,
+        )
+        for result in ("taken", "refused"):
+            self._reloads.labels(result)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one HTTP request. `route` is the path of the route, empty when none matched."""
@@ -51,6 +59,10 @@ class Metrics:
     def count_handshake(self, result: str) -> None:
         """Count one handshake; `result` is `admitted` or the code of the refusal."""
         self._handshakes.labels(result).inc()
+
+    def count_reload(self, result: str) -> None:
+        """Count settings that were read anew; `result` is `taken` or `refused`."""
+        self._reloads.labels(result).inc()
 
     def watch(self, readings: Mapping[str, Reading]) -> None:
         """Add numbers that others keep, by metric name."""
