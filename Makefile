@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults check bench bench-peers figures openapi readme lock clean
+.PHONY: help demo test test-faults check bench bench-peers figures openapi readme metrics lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,9 @@ openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
 
 readme: $(VENV)/.server ## Write docs/settings.md and the README's table of settings anew from the code
 	@$(BIN)/python scripts/write_settings_table.py
+
+metrics: $(VENV)/.server ## Write docs/metrics.md anew from the code
+	@$(BIN)/python -m scripts.write_metrics_page
 
 # dev.txt first: it holds everything, and the others take their versions from it, so what is tested is what runs.
 COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -5,6 +5,7 @@ It is the only module that knows all the others; they get plain values and calla
 
 import asyncio
 import logging
+import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -39,6 +40,8 @@ from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
 from notifier.settings import Settings
 from notifier.telemetry.inspection import Inspection
+from notifier.telemetry.loop_lag import LoopLag
+from notifier.telemetry.memory import memory_limit_bytes
 from notifier.telemetry.metrics import Metrics, Reading
 from notifier.telemetry.operations import Insight, create_operations_app
 from notifier.transports.conversation import Rules
@@ -60,6 +63,8 @@ class Service:
         self._settings = settings
         self.failed = asyncio.Event()  # Set when a background task ended: the process must end too.
         self.is_ending = False
+        self._is_ready = False  # When Prometheus asked last.
+        self._loop_lag = LoopLag()
         self._workers: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[int]] = set()
         self._build_core()
@@ -67,7 +72,7 @@ class Service:
         self.inspection = Inspection(self.hub, self.window, self.pipeline)
         self.metrics = Metrics()
         self.metrics.watch(self.inspection.readings())
-        self.metrics.watch({"notifier_tasks": Reading("Tasks of the event loop.", lambda: len(asyncio.all_tasks()))})
+        self.metrics.watch(self._readings())
         if self.rabbit is not None:
             self.metrics.watch(journal_readings(self.rabbit))
         if self.queue_door is not None:
@@ -170,7 +175,12 @@ class Service:
                 limit, f"{caller.issuer} {caller.tenant} {caller.user}", cost
             ),
         )
-        door = HttpDoor(self.pipeline, guard, body_seconds=self._settings.http.body_timeout_seconds)
+        door = HttpDoor(
+            self.pipeline,
+            guard,
+            count_refusal=self.metrics.count_refusal,
+            body_seconds=self._settings.http.body_timeout_seconds,
+        )
         door.open(api)
         sockets = self._build_sockets()
         api.router.add_websocket_route("/ws", _served_by(sockets))  # It takes nothing that FastAPI could inject.
@@ -208,12 +218,40 @@ class Service:
         return create_operations_app(
             Insight(
                 readiness=self.readiness,
-                metrics=lambda: (self.metrics.render(), self.metrics.content_type),
+                metrics=self._metrics_page,
                 sessions=self.inspection.sessions,
                 notification=self.inspection.notification,
                 rebalance=self._rebalance,
             )
         )
+
+    def _readings(self) -> Mapping[str, Reading]:
+        """The numbers of this replica as a whole."""
+        build = (version("notifier-push"), platform.python_version(), "rabbitmq" if self.rabbit else "memory")
+        limit_bytes, max_sessions = memory_limit_bytes(), self._settings.sessions.max_total
+        return {
+            "notifier_build_info": lambda: {build: 1},
+            "notifier_ready": lambda: self._is_ready,
+            "notifier_draining": lambda: self.is_ending,
+            "notifier_memory_limit_bytes": lambda: limit_bytes,
+            "notifier_tasks": lambda: len(asyncio.all_tasks()),
+            "notifier_loop_lag_seconds": lambda: self._loop_lag.durations,
+            "notifier_sessions_limit": lambda: max_sessions,
+            "notifier_accepted_total": self._accepted,
+            "notifier_refused_total": self._refused,
+        }
+
+    def _accepted(self) -> Mapping[tuple[str, ...], int]:
+        by_queue = self.queue_door.notifications if self.queue_door else 0
+        return {("http",): self.pipeline.accepted - by_queue, ("queue",): by_queue}
+
+    def _refused(self) -> Mapping[tuple[str, ...], int]:
+        by_queue = self.queue_door.refused if self.queue_door else {}
+        return {**self.metrics.refusals(), **{("queue", code): count for code, count in by_queue.items()}}
+
+    async def _metrics_page(self) -> tuple[bytes, str]:
+        self._is_ready, _ = await self.readiness()
+        return self.metrics.render(), self.metrics.content_type
 
     async def readiness(self) -> tuple[bool, Mapping[str, str]]:
         """Whether to send clients here, and the state of each check."""
@@ -273,6 +311,7 @@ class Service:
         self._workers = [
             self._work("journal follower", self.pipeline.follow_journal()),
             self._work("pulse", self.pulse.run()),
+            self._work("loop lag", self._loop_lag.run()),
         ]
         if self.rabbit is not None:
             self._workers.append(self._work("journal writer", self.rabbit.run()))

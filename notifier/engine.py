@@ -49,42 +49,25 @@ def build_queue_door(settings: Settings, pipeline: Pipeline, check_journal: Call
 def queue_readings(door: QueueDoor) -> Mapping[str, Reading]:
     """The numbers that the queue door keeps anyway."""
     return {
-        "notifier_queue_consuming": Reading("1 while requests are asked for.", lambda: door.is_consuming),
-        "notifier_queue_accepted": Reading("Messages sent on.", lambda: door.accepted, is_counter=True),
-        "notifier_queue_dead_lettered": Reading(
-            "Messages given up because of what they say.", lambda: door.dead_lettered, is_counter=True
-        ),
-        "notifier_queue_connections_lost": Reading(
-            "Connections to the broker that failed.", lambda: door.losses.count, is_counter=True
-        ),
+        "notifier_queue_consuming": lambda: door.is_consuming,
+        "notifier_queue_accepted_total": lambda: door.accepted,
+        "notifier_queue_dead_lettered_total": door.refused.total,
+        "notifier_queue_connections_lost_total": lambda: door.losses.count,
     }
 
 
 def journal_readings(journal: RabbitJournal) -> Mapping[str, Reading]:
     """The numbers that the journal keeps anyway."""
     return {
-        "notifier_journal_writable": Reading("1 while records can be published.", lambda: journal.is_writable),
-        "notifier_journal_following": Reading("1 while records can be read.", lambda: journal.is_following),
-        "notifier_journal_blocked": Reading("1 while an alarm of the broker blocks us.", lambda: journal.is_blocked),
-        "notifier_journal_silent_seconds": Reading(
-            "Since the last record was read; every replica ticks.", lambda: journal.silent_seconds
-        ),
-        "notifier_journal_epoch_changes": Reading(
-            "Times that another stream took the place of the one before; 1 at the start.",
-            lambda: journal.epoch_changes,
-            is_counter=True,
-        ),
-        "notifier_journal_connections_lost": Reading(
-            "Connections to the broker that failed.", lambda: journal.connections_lost, is_counter=True
-        ),
-        "notifier_journal_skipped_records": Reading(
-            "Records passed over because they cannot be decoded, or break the connection.",
-            lambda: journal.broken_records + journal.skipped_messages,
-            is_counter=True,
-        ),
-        "notifier_journal_skipped_items": Reading(
-            "Items and header names of a newer version.", lambda: journal.skipped_items, is_counter=True
-        ),
+        "notifier_journal_writable": lambda: journal.is_writable,
+        "notifier_journal_following": lambda: journal.is_following,
+        "notifier_journal_blocked": lambda: journal.is_blocked,
+        "notifier_journal_deaf": journal.is_deaf,
+        "notifier_journal_silent_seconds": lambda: journal.silent_seconds,
+        "notifier_journal_epoch_changes_total": lambda: journal.epoch_changes,
+        "notifier_journal_connections_lost_total": lambda: journal.connections_lost,
+        "notifier_journal_skipped_records_total": lambda: journal.broken_records + journal.skipped_messages,
+        "notifier_journal_skipped_items_total": lambda: journal.skipped_items,
     }
 
 

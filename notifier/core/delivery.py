@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final
 
+from notifier.core.durations import Durations
 from notifier.core.envelope import Position
 from notifier.core.ports import Frame, FrameMaker, Later
 from notifier.core.session import Owed, Session
@@ -30,6 +31,7 @@ class Delivery:
     Args:
         frames: joins frames.
         fall_behind: told of a session that could not take what it was owed, and the position before that.
+        clock: Unix seconds, for how long a notification took since it was accepted.
     """
 
     def __init__(
@@ -38,16 +40,21 @@ class Delivery:
         *,
         fall_behind: Callable[[Session, Position], None],
         later: Later,
+        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._join = frames.join
         self._fall_behind = fall_behind
         self._later = later
+        self._clock = clock
         self._monotonic = monotonic
         self._round: Worklist[Session] = Worklist(self._write, ended=self._end, later=later, monotonic=monotonic)
         self._next: list[Session] = []  # For the round after this one: who has had its turn is owed something new.
         self._is_waiting = False  # The next round is on its way.
         self._ended_at = -inf
+        self._timed: list[int] = []  # When those of this round were accepted, in Unix milliseconds ...
+        self._timed_next: list[int] = []  # ... and those of the next.
+        self.durations = Durations()  # From acceptance to the end of the round that wrote it to all who are live.
         self._session_seconds = 0.0  # What the last round took for each session, in writing alone.
 
     def owe(self, reached: Iterable[Session], frame: Frame, before: Position, *, are_few: bool) -> None:
@@ -72,6 +79,11 @@ class Delivery:
             if passes:
                 self._round.add(session, first=True)
 
+    def time(self, accepted_at_ms: int) -> None:
+        """Note how long the notification of the last `owe` takes, once for all whom it reaches."""
+        if self._next:
+            self._timed_next.append(accepted_at_ms)
+
     def go(self) -> None:
         """Write now what is owed; right behind other writes a little later, together with what comes meanwhile."""
         if self._round.is_running:
@@ -89,11 +101,16 @@ class Delivery:
     def _begin(self) -> None:
         self._is_waiting = False
         sessions, self._next = self._next, []
+        self._timed, self._timed_next = self._timed_next, []
         self._round.start(sessions)
 
     def _end(self, took_seconds: float, sessions: int) -> None:
         self._ended_at = self._monotonic()
         self._session_seconds = took_seconds / sessions
+        if self._timed:
+            now_ms, timed, self._timed = self._clock() * 1000, self._timed, []
+            for accepted_at_ms in timed:
+                self.durations.note((now_ms - accepted_at_ms) / 1000)
         self.go()
 
     def settle(self, session: Session) -> None:

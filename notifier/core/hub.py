@@ -6,12 +6,13 @@ the event loop a session is registered, moved or delivered to as a whole, which 
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from notifier.core.audience import Address, Audience
 from notifier.core.delivery import FEW_SESSIONS, Delivery
+from notifier.core.durations import Durations
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Identity, Tenant
 from notifier.core.ports import CloseReason, Frame, FrameMaker, Later
@@ -67,13 +68,16 @@ class Hub:
             clock=clock,
             monotonic=monotonic,
         )
-        self._delivery = Delivery(frames, fall_behind=self._fall_behind, later=later, monotonic=monotonic)
+        self._delivery = Delivery(frames, fall_behind=self._fall_behind, later=later, clock=clock, monotonic=monotonic)
         self._news: Worklist[tuple[Session, Frame]] = Worklist(self._tell_next, later=later, monotonic=monotonic)
         self._sessions: dict[str, Session] = {}
         # Most people have one session: a set for each of them would cost 200 bytes.
         self._index: dict[Tenant, dict[Address, Session | set[Session]]] = {}
         self._delivered_to_gone = 0
         self.fallen_behind = 0
+        self.unreached = 0  # Notifications that nobody here was to get when they were read.
+        self.resumes: Counter[tuple[str, ...]] = Counter()  # By status, and the reason of a reset.
+        self.closed: Counter[CloseReason] = Counter()  # Sessions that were ended from this side.
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -94,6 +98,11 @@ class Hub:
         """Notification frames written since the start."""
         return self._delivered_to_gone + sum(session.delivered for session in self._sessions.values())
 
+    @property
+    def delivery_durations(self) -> Durations:
+        """From the acceptance of a notification until all who are live have it written."""
+        return self._delivery.durations
+
     def sessions_of(self, tenant: Tenant, user: str) -> frozenset[Session]:
         """The sessions of one user on this replica."""
         return frozenset(self._at(self._index.get(tenant, {}), Address("user", user)))
@@ -104,6 +113,7 @@ class Hub:
         The caller writes its welcome and calls `advance`, in the same turn of the event loop.
         """
         resume = self.replay.resume(session.identity.tenant, session.addresses(), presented)
+        self.resumes[resume.status, resume.reason or ""] += 1
         self._sessions[session.id] = session
         self._add_to_index(session)
         if resume.status == "resumed":
@@ -121,6 +131,7 @@ class Hub:
 
     def close(self, session: Session, reason: CloseReason) -> None:
         """End a session for a reason of ours."""
+        self.closed[reason] += session in self
         self.remove(session)
         session.outlet.close(reason)
 
@@ -167,8 +178,11 @@ class Hub:
             if reached:
                 frame = self._frames.notification(position, envelope)
                 self._delivery.owe(reached, frame, before, are_few=len(reached) <= FEW_SESSIONS)
+                self._delivery.time(envelope.accepted_at_ms)
                 if envelope.live_only:
                     self._offer_to_those_behind(reached, envelope)
+            else:
+                self.unreached += 1
             before = position
         self._delivery.go()
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Final, NamedTuple
 
+from notifier.core.durations import Durations
 from notifier.core.envelope import Envelope, Position
 from notifier.core.errors import IdempotencyKeyReused, NotifierError, Unavailable
 from notifier.core.hub import Batch, Hub
@@ -75,6 +76,10 @@ class Pipeline:
         self._awaited: dict[str, asyncio.Future[FirstUse | None]] = {}  # by id of the item that is to be read back
         self._marking: asyncio.Task[None] | None = None  # Brings the next marker there and back, for all who wait.
         self.accepted = 0
+        self._has_caught_up = False  # What was in the journal before this replica came is no lag of it.
+        self.append_durations = Durations()
+        self.appends_refused = 0
+        self.lag = Durations()  # Of each record: from the acceptance of its first notification until it was read.
         self.repeats = 0
         self.dropped = 0  # Read too late to be for anybody.
 
@@ -138,6 +143,7 @@ class Pipeline:
                 await self._marker_back()
         except TimeoutError:
             raise Unavailable("journal_unavailable", "the journal was not read to its end in time") from None
+        self._has_caught_up = True
 
     def _is_behind_tail(self, position: Position) -> bool:
         tail = self._window.tail
@@ -165,10 +171,16 @@ class Pipeline:
     async def _append(self, items: Sequence[Item]) -> None:
         if not items:
             return
+        began = time.perf_counter()
         try:
             await within(self._publish_timeout_seconds, self._journal.append(items))
+        except Unavailable:
+            self.appends_refused += 1
+            raise
         except TimeoutError:
+            self.appends_refused += 1
             raise Unavailable("journal_unavailable", "the journal did not confirm in time") from None
+        self.append_durations.note(time.perf_counter() - began)
 
     async def _read_back(self, item_ids: Sequence[str]) -> None:
         """Wait until the order of the journal has decided on each keyed item."""
@@ -221,6 +233,8 @@ class Pipeline:
                 self._settle(item.nonce, None)
         if record.items:
             self._window.advance(Position(record.epoch, record.offset, len(record.items) - 1))
+        if entries and self._has_caught_up:
+            self.lag.note((now_ms - entries[0].envelope.accepted_at_ms) / 1000)
         self._hub.deliver(Batch(before, entries))
 
     def _cut_before(self, record: Record) -> None:

@@ -108,6 +108,8 @@ class Window:
         self._max_age_ms = max_age_seconds * 1000
         self._max_index_entries = max_index_entries
         self._max_bytes = max_bytes
+        self.evicted_by_age = 0
+        self.evicted_by_size = 0  # In bytes or index entries, before their time.
         self._clear()
 
     def _clear(self) -> None:
@@ -125,6 +127,14 @@ class Window:
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def oldest_at_ms(self) -> int | None:
+        """When the oldest entry was accepted, in Unix milliseconds; None while there is none."""
+        if not self._order:
+            return None
+        oldest = next(iter(next(iter(self._order.values())).entries.values()))
+        return oldest.envelope.accepted_at_ms
 
     def append(self, position: Position, envelope: Envelope) -> Entry:
         """Hold the envelope at its position, which is over the tail, and let go of what no longer fits."""
@@ -242,6 +252,7 @@ class Window:
             if now_ms - oldest.envelope.accepted_at_ms <= self._max_age_ms:
                 return
             self._evict_oldest_of(tenancy)
+            self.evicted_by_age += 1
 
     def _make_room(self) -> None:
         """Evict the globally oldest; but first of a tenant that holds over half while others need it."""
@@ -250,6 +261,7 @@ class Window:
                 self._evict_oldest_of(max(self._over_half, key=self._weight))
             else:
                 self._evict_oldest_of(next(iter(self._order.values())))
+            self.evicted_by_size += 1
 
     def _evict_oldest_of(self, tenancy: _Tenancy) -> None:
         ordinal, (_, envelope) = tenancy.entries.popitem(last=False)

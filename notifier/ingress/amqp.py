@@ -6,6 +6,7 @@ taken in the order of the queue, as many at a time as are there, so the order of
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -62,7 +63,8 @@ class QueueDoor:
         self._require_message_id = require_message_id
         self.is_consuming = False
         self.accepted = 0
-        self.dead_lettered = 0
+        self.notifications = 0  # That the journal has, of what the pipeline has accepted.
+        self.refused: Counter[str] = Counter()  # What was dead-lettered, by its code.
         self.losses = Losses("requests", broker)
 
     async def run(self) -> None:
@@ -120,7 +122,7 @@ class QueueDoor:
                 self.accepted += 1
             else:
                 await self._letters.give_up(each.message, each.error)
-                self.dead_lettered += 1
+                self.refused[each.error.code] += 1
                 log.warning("message dead-lettered", extra=_described(each.message, each.error))
         await taken[-1].message.ack(multiple=True)
         self._letters.answer(taken, appended)
@@ -129,9 +131,12 @@ class QueueDoor:
         """Try until the journal has them: they are safe in the queue meanwhile."""
         while True:
             try:
-                return await self._pipeline.append_batch(envelopes)
+                appended = await self._pipeline.append_batch(envelopes)
             except Unavailable as error:
                 log.warning("requests wait for the journal", extra={"waiting": len(envelopes), "reason": error.detail})
+            else:
+                self.notifications += len(envelopes)  # In the turn in which the pipeline counted them.
+                return appended
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _await_journal(self) -> None:

@@ -79,11 +79,19 @@ class Shortcut:
 
 
 class HttpDoor:
-    """Lets notifications in over HTTP."""
+    """Lets notifications in over HTTP. `count_refusal` is told the code of each item of a batch that is refused."""
 
-    def __init__(self, pipeline: Pipeline, guard: Guard, *, body_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        guard: Guard,
+        *,
+        count_refusal: Callable[[str], None] = lambda _: None,
+        body_seconds: float = 10.0,
+    ) -> None:
         self._pipeline = pipeline
         self._guard = guard
+        self._count_refusal = count_refusal
         self._body_seconds = body_seconds
 
     def open(self, api: FastAPI) -> None:
@@ -130,7 +138,12 @@ class HttpDoor:
         if broadcasts:
             self._spend(request, "broadcast", caller, broadcasts)
         outcomes = await self._pipeline.append_sealed(sealed)
-        return _json(202 if set(map(type, outcomes)) == {Receipt} else 207, results(outcomes))
+        if set(map(type, outcomes)) == {Receipt}:
+            return _json(202, results(outcomes))
+        for outcome in outcomes:
+            if isinstance(outcome, NotifierError):
+                self._count_refusal(outcome.code)
+        return _json(207, results(outcomes))
 
     def _enter(self, request: Request, headers: Mapping[str, str]) -> Identity:
         caller = self._guard.authenticate(headers.get("authorization"))

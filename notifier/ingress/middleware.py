@@ -21,10 +21,10 @@ class RequestLine:
     """Gives each request an id, echoes it, adds where the caller stands with its limits, and logs one line.
 
     A request under way shares `scope["state"]`: `request_id`, and what others add for the line or the headers:
-    `caller`, and `standing`, which tells where the caller stands when it is called.
+    `caller`, `code` of a refusal, and `standing`, which tells where the caller stands when it is called.
     """
 
-    def __init__(self, app: ASGIApp, *, observe: Callable[[str, str, int, float], None]) -> None:
+    def __init__(self, app: ASGIApp, *, observe: Callable[[str, str, int, float, str | None], None]) -> None:
         self._app = app
         self._observe = observe
 
@@ -56,7 +56,8 @@ class RequestLine:
 
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "")
-        self._observe(scope["method"], route, status, seconds)
+        code = scope["state"].get("code")
+        self._observe(scope["method"], route, status, seconds, code)
         fields = {
             "method": scope["method"],
             "path": scope["path"],
@@ -64,6 +65,7 @@ class RequestLine:
             "milliseconds": round(seconds * 1000, 2),
             "request_id": scope["state"]["request_id"],
             "caller": scope["state"].get("caller"),
+            "code": code,
             "address": scope["client"][0] if scope.get("client") else None,
         }
         log.info("request", extra=fields)

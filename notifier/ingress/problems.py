@@ -85,6 +85,7 @@ def refuse(scope: Scope, error: NotifierError) -> Response:
     if isinstance(error, LimitExceeded) and (standing := error.standing) is not None:
         # The limit that refused is told, not one that was passed before it.
         scope["state"]["standing"] = lambda: standing
+    scope["state"]["code"] = error.code
     return problem_response(error, scope["path"])
 
 

@@ -1,5 +1,6 @@
 """What the core looks like from outside, for operators: sessions, notifications, numbers. It only reads."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from notifier.core.hub import Hub
 from notifier.core.identity import Tenant
 from notifier.core.notification import rfc3339
 from notifier.core.pipeline import Pipeline
+from notifier.core.ports import CloseReason
 from notifier.core.session import Session
 from notifier.core.window import Window
 from notifier.telemetry.metrics import Reading
@@ -59,18 +61,33 @@ class Inspection:
         """The numbers that the core keeps anyway."""
         hub, window, pipeline = self._hub, self._window, self._pipeline
         return {
-            "notifier_sessions": Reading("Sessions open now.", lambda: len(hub)),
-            "notifier_sessions_behind": Reading("Sessions that catch up now.", lambda: len(hub.replay)),
-            "notifier_window_entries": Reading("Notifications that can be replayed.", lambda: len(window)),
-            "notifier_window_bytes": Reading("Their sealed bytes.", lambda: window.size_bytes),
-            "notifier_deliveries": Reading("Notification frames written.", lambda: hub.delivered, is_counter=True),
-            "notifier_fallen_behind": Reading(
-                "Times a session could not take a delivery.", lambda: hub.fallen_behind, is_counter=True
-            ),
-            "notifier_accepted": Reading("Notifications accepted.", lambda: pipeline.accepted, is_counter=True),
-            "notifier_repeats": Reading("Keyed repeats dropped.", lambda: pipeline.repeats, is_counter=True),
-            "notifier_dropped": Reading("Read too late for anybody.", lambda: pipeline.dropped, is_counter=True),
+            "notifier_repeats_total": lambda: pipeline.repeats,
+            "notifier_journal_append_seconds": lambda: pipeline.append_durations,
+            "notifier_journal_appends_refused_total": lambda: pipeline.appends_refused,
+            "notifier_journal_lag_seconds": lambda: pipeline.lag,
+            "notifier_delivery_seconds": lambda: hub.delivery_durations,
+            "notifier_deliveries_total": lambda: hub.delivered,
+            "notifier_unreached_total": lambda: hub.unreached,
+            "notifier_dropped_total": lambda: pipeline.dropped,
+            "notifier_sessions": lambda: len(hub),
+            "notifier_sessions_behind": lambda: len(hub.replay),
+            "notifier_fallen_behind_total": lambda: hub.fallen_behind,
+            "notifier_sessions_closed_total": lambda: {
+                (reason.name.lower(),): hub.closed[reason] for reason in CloseReason
+            },
+            "notifier_resumes_total": lambda: hub.resumes,
+            "notifier_window_entries": lambda: len(window),
+            "notifier_window_bytes": lambda: window.size_bytes,
+            "notifier_window_age_seconds": self._window_age_seconds,
+            "notifier_window_evictions_total": lambda: {
+                ("age",): window.evicted_by_age,
+                ("size",): window.evicted_by_size,
+            },
         }
+
+    def _window_age_seconds(self) -> float:
+        oldest_at_ms = self._window.oldest_at_ms
+        return 0.0 if oldest_at_ms is None else max(0.0, time.time() - oldest_at_ms / 1000)
 
     def _describe(self, session: Session) -> Mapping[str, Any]:
         identity = session.identity

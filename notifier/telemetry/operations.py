@@ -25,7 +25,7 @@ class Insight:
     """
 
     readiness: Callable[[], Awaitable[tuple[bool, Json]]]
-    metrics: Callable[[], tuple[bytes, str]]
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     sessions: Callable[[str | None, str | None], Sequence[Json]]
     notification: Callable[[str, str, str | None], Json | None]
     rebalance: Callable[[float], int]
@@ -42,7 +42,7 @@ def create_operations_app(insight: Insight) -> Starlette:
         return JSONResponse({"status": "ready" if is_ready else "unready", "checks": checks}, 200 if is_ready else 503)
 
     async def metrics(_: Request) -> Response:
-        page, content_type = insight.metrics()
+        page, content_type = await insight.metrics()
         return Response(page, headers={"content-type": content_type})
 
     async def sessions(request: Request) -> Response:

@@ -38,7 +38,7 @@ async def test_metrics_have_the_names_of_the_service(
     values = dict(re.findall(r"^(notifier_[a-z_]+(?:\{[^}]*\})?) (\S+)$", page.text, re.MULTILINE))
     assert {
         *("notifier_sessions", "notifier_sessions_behind", "notifier_window_entries", "notifier_window_bytes"),
-        *("notifier_deliveries_total", "notifier_fallen_behind_total", "notifier_accepted_total"),
+        *("notifier_deliveries_total", "notifier_fallen_behind_total", 'notifier_accepted_total{door="http"}'),
         *("notifier_repeats_total", "notifier_dropped_total", 'notifier_handshakes_total{result="admitted"}'),
     } <= values.keys()
     assert float(values["notifier_sessions"]) >= 1
