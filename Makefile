@@ -20,7 +20,7 @@ demo: $(VENV)/.server ## Start a server with a demo page; needs Python and nothi
 
 test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
-	  $(BIN)/python -m pytest $(ARGS)
+	  NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) $(BIN)/python -m pytest $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour
 	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \

@@ -8,11 +8,12 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import dead_letters, prove, send_amqp, topology
+from notifier.commands import dead_letters, health, prove, send_amqp, topology
 
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--token", metavar="TOKEN", help="explain this token; - reads it from standard input")
     check.add_argument("--connect", action="store_true", help="try on RabbitMQ what the service will do there")
 
+    health.add_to(commands)
     topology.add_to(commands)
     dead_letters.add_to(commands)
     prove.add_to(commands)
@@ -125,6 +127,10 @@ def _add_send_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if os.getpid() == 1:
+        # The kernel keeps from process 1 what it has no handler for. Until the service has its own, half a second from
+        # here, SIGTERM would be lost, and a container that is deleted as it starts would last until it is killed.
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     return _run(_overrides(options), demo=False)
 
 

@@ -1,5 +1,7 @@
 """The operations port: probes, metrics, sessions, notifications, rebalance; and that the public one has none of it."""
 
+import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -7,6 +9,7 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
+from notifier.cli import main
 from tests.replica import Replica
 from tests.service.client import complaints, session, sessions_of
 
@@ -150,3 +153,28 @@ async def test_the_public_port_has_none_of_it(replica: Replica, backend: httpx.A
 async def test_the_replica_of_this_module_has_nothing_to_complain_of(replica: Replica) -> None:
     """The last test here."""
     assert complaints(replica.log_path) == []
+
+
+async def test_the_command_health_says_whether_a_replica_is_ready(
+    replica: Replica, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it listens, it takes from the replica's own settings; every address is loopback to a probe beside it."""
+    monkeypatch.setenv("NOTIFIER_OPERATIONS__HOST", "0.0.0.0")
+    monkeypatch.setenv("NOTIFIER_OPERATIONS__PORT", replica.operations_url.rpartition(":")[2])
+
+    code = await asyncio.to_thread(main, ["health"])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "ready"
+
+
+@pytest.mark.parametrize(("port", "code", "words"), [("1", 1, "cannot be reached"), ("http", 2, "is not a number")])
+def test_the_command_health_says_what_is_in_its_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, port: str, code: int, words: str
+) -> None:
+    monkeypatch.setenv("NOTIFIER_OPERATIONS__PORT", port)
+
+    ended = main(["health"])
+
+    assert ended == code
+    assert words in capsys.readouterr().err

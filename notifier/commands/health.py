@@ -1,0 +1,50 @@
+"""`notifier health`: asks a running replica how it is, for orchestrators whose probes are commands.
+
+It needs neither a shell nor curl, and starts in a moment: the standard library only, and no settings but two.
+"""
+
+import argparse
+import os
+import sys
+from typing import Final
+
+TIMEOUT_SECONDS: Final = 3.0
+# Where the replica listens on every address, a probe beside it takes loopback.
+ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # nothing is bound here
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("health", help="ask the operations port of a replica whether it is ready; 0 is yes")
+    parser.set_defaults(command=_health)
+    parser.add_argument("--live", action="store_true", help="ask only whether the process turns")
+    parser.add_argument("--host", help="as NOTIFIER_OPERATIONS__HOST; every address becomes loopback")
+    parser.add_argument("--port", type=int, help="as NOTIFIER_OPERATIONS__PORT")
+
+
+def _health(options: argparse.Namespace) -> int:
+    """Print the answer. Returns 0 for 200, 1 for anything else, 2 for a port that is none."""
+    from http.client import HTTPConnection, HTTPException
+
+    given = os.environ.get("NOTIFIER_OPERATIONS__HOST", "127.0.0.1") if options.host is None else options.host
+    host = ANY_ADDRESS.get(given, given)
+    try:
+        port = int(os.environ.get("NOTIFIER_OPERATIONS__PORT", "9000")) if options.port is None else options.port
+    except ValueError:
+        return _fail("NOTIFIER_OPERATIONS__PORT is not a number", code=2)
+    connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/livez" if options.live else "/readyz")
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace").rstrip()
+    except (OSError, OverflowError, HTTPException) as error:
+        return _fail(f"{host} port {port} cannot be reached: {error}")
+    finally:
+        connection.close()
+    print(text)
+    return 0 if answer.status == 200 else 1
+
+
+def _fail(problem: str, *, code: int = 1) -> int:
+    print(f"notifier: {problem}", file=sys.stderr)
+    return code
