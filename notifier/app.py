@@ -44,6 +44,7 @@ from notifier.telemetry.loop_lag import LoopLag
 from notifier.telemetry.memory import memory_limit_bytes
 from notifier.telemetry.metrics import Metrics, Reading
 from notifier.telemetry.operations import Insight, create_operations_app
+from notifier.tracing import build_traces
 from notifier.transports.conversation import Rules
 from notifier.transports.frames import Frames
 from notifier.transports.websocket import Door, Timing, WebSocketSessions
@@ -67,12 +68,15 @@ class Service:
         self._loop_lag = LoopLag()
         self._workers: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[int]] = set()
+        self.traces = build_traces(settings)
         self._build_core()
         self._build_access()
         self.inspection = Inspection(self.hub, self.window, self.pipeline)
         self.metrics = Metrics()
         self.metrics.watch(self.inspection.readings())
         self.metrics.watch(self._readings())
+        if self.traces is not None:
+            self.metrics.watch(self.traces.readings())
         if self.rabbit is not None:
             self.metrics.watch(journal_readings(self.rabbit))
         if self.queue_door is not None:
@@ -86,6 +90,8 @@ class Service:
         settings = self._settings
         self.rabbit = build_journal(settings) if settings.journal.is_shared else None
         self.journal: Journal = self.rabbit or MemoryJournal()
+        if self.traces is not None:
+            self.journal = self.traces.over(self.journal)
         self.frames = Frames()
         self.window = Window(
             Position("", 0, 0),  # The first record says which epoch it is.
@@ -94,7 +100,12 @@ class Service:
             max_index_entries=settings.window.max_index_entries,
             max_bytes=settings.window.max_bytes,
         )
-        self.hub = Hub(self.window, self.frames, max_running_cursors=settings.sessions.max_running_cursors)
+        self.hub = Hub(
+            self.window,
+            self.frames,
+            max_running_cursors=settings.sessions.max_running_cursors,
+            watch=None if self.traces is None else self.traces.delivered,
+        )
         seen_keys = SeenKeys(span_seconds=settings.idempotency.span_seconds, capacity=settings.idempotency.capacity)
         timeout_seconds = settings.journal.publish_timeout_seconds
         self.pipeline = Pipeline(
@@ -109,8 +120,12 @@ class Service:
         )
 
         self.outage = Outage(self.journal, self.hub, self.frames)
-        takes_requests = settings.queue_url is not None
-        self.queue_door = build_queue_door(settings, self.pipeline, self._check_open) if takes_requests else None
+        begin_trace = None if self.traces is None else self.traces.begin_message
+        self.queue_door = (
+            None
+            if settings.queue_url is None
+            else build_queue_door(settings, self.pipeline, self._check_open, begin_trace=begin_trace)
+        )
 
     def _build_access(self) -> None:
         settings = self._settings
@@ -194,6 +209,8 @@ class Service:
 
     def _add_middleware(self, api: FastAPI) -> None:
         """The last added is the outermost: a line, then CORS on every answer, then the limit, then the routes."""
+        if self.traces is not None:
+            api.add_middleware(self.traces.requests)
         api.add_middleware(Failsafe)
         api.add_middleware(Threshold, spend=partial(self.limits.spend, "address"))
         api.add_middleware(
@@ -326,6 +343,8 @@ class Service:
             for worker in self._workers:
                 worker.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
+            if self.traces is not None:
+                await self.traces.close()
 
     async def _watch_journal(self) -> None:
         """Open the door once all of the journal was read; from then on, tell sessions of its outages."""

@@ -292,14 +292,18 @@ def _said(frame: dict[str, Any], url: str) -> str:
 
 def _check(options: argparse.Namespace) -> int:
     from notifier.settings import SettingsError, describe_settings, read_settings
+    from notifier.tracing import why_not
     from notifier.trust import build_origins, build_verifier
 
     try:
         settings = read_settings()
         verifier = build_verifier(settings)
         build_origins(settings)
+        traces_are_off = why_not(settings)
     except SettingsError as error:
         return _fail(*error.problems, code=2)
+    for reason in traces_are_off:
+        print(f"notifier: traces are off: {reason}", file=sys.stderr)
     if options.connect:
         from notifier.commands.connect import connect
 

@@ -8,7 +8,7 @@ from notifier.broker.connection import Broker
 from notifier.broker.rotation import RotatingUrl
 from notifier.broker.topology import Names, Topology, journal_topology, prepare, request_topology
 from notifier.core.pipeline import Pipeline
-from notifier.ingress.amqp import QueueDoor
+from notifier.ingress.amqp import BeginTrace, QueueDoor
 from notifier.journal.rabbitmq import RabbitJournal
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Reading
@@ -30,7 +30,13 @@ def build_journal(settings: Settings) -> RabbitJournal:
     )
 
 
-def build_queue_door(settings: Settings, pipeline: Pipeline, check_journal: Callable[[], Awaitable[None]]) -> QueueDoor:
+def build_queue_door(
+    settings: Settings,
+    pipeline: Pipeline,
+    check_journal: Callable[[], Awaitable[None]],
+    *,
+    begin_trace: BeginTrace | None = None,
+) -> QueueDoor:
     """The door for requests from the queue that the settings name; they must name one."""
     names = Names(settings.broker.prefix)
     topology = request_topology(names, is_ordered=settings.queue.ordered)
@@ -43,6 +49,7 @@ def build_queue_door(settings: Settings, pipeline: Pipeline, check_journal: Call
         check_journal=check_journal,
         prefetch=settings.queue.prefetch,
         require_message_id=settings.queue.require_message_id,
+        begin_trace=begin_trace,
     )
 
 

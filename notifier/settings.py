@@ -305,6 +305,9 @@ class Telemetry(_Group):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object per line, or text for people.")
+    traces: Literal["auto", "on", "off"] = Field(
+        "auto", description="OpenTelemetry, by the `OTEL_` variables; `auto`: when they name an OTLP endpoint."
+    )
 
 
 class Settings(_Group):

@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent.parent / "notifier"
 
 SIBLINGS = frozenset({"ingress", "journal", "transports", "access", "telemetry"})
 ROOMS = frozenset({"core", "broker", "commands", "clients"})
-MODULES = frozenset({"settings", "setting_files", "trust", "engine", "app", "reload", "server", "demo", "cli", ""})
+MODULES = frozenset(
+    {"settings", "setting_files", "trust", "tracing", "engine", "app", "reload", "server", "demo", "cli", ""}
+)
 ALL = SIBLINGS | ROOMS | MODULES
 
 # What each unit may import of notifier, besides itself; "" is notifier/__init__.py, which every import runs.
@@ -27,6 +29,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "setting_files": frozenset(),
     "settings": frozenset({"core", "setting_files"}),
     "trust": frozenset({"settings", "access", "core"}),
+    "tracing": frozenset({"settings", "broker", "telemetry"}),
     "engine": frozenset({"settings", "broker", "journal", "ingress", "telemetry", "core"}),
     "app": ALL - {"cli", "demo", "server", "reload"},
     "reload": frozenset({"app", "broker", "settings"}),
@@ -50,7 +53,7 @@ MUTABLE_CALLS = frozenset({
 })
 SERVER_ONLY = frozenset({
     "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "pydantic_settings", "jose", "slowapi", "limits",
-    "prometheus_client", "structlog", "aio_pika", "aiormq",
+    "prometheus_client", "structlog", "aio_pika", "aiormq", "opentelemetry",
 })
 # fmt: on
 

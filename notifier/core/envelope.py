@@ -1,6 +1,6 @@
-"""A sealed notification on its way through the journal, and the position it has there.
+"""A sealed notification on its way through the journal, the position it has there, and its place in a trace.
 
-Both are named tuples: one of each is made for every notification, and a frozen dataclass takes five times as long.
+They are named tuples: one of each is made for every notification, and a frozen dataclass takes five times as long.
 """
 
 import re
@@ -48,6 +48,20 @@ class Position(NamedTuple):
         return cls(match[1], int(match[2]), int(match[3])) if match else None
 
 
+class Trace(NamedTuple):
+    """Where a notification stands in the trace of whoever sent it. It is carried along, and nothing goes by it.
+
+    Args:
+        parent: a `traceparent` (https://www.w3.org/TR/trace-context/).
+        state: the `tracestate` that goes with it; mostly empty.
+        origin: what the replica that takes the notification in keeps until the journal has it; it stays there.
+    """
+
+    parent: str
+    state: str = ""
+    origin: object = None
+
+
 class Envelope(NamedTuple):
     """A notification as every replica sees it.
 
@@ -62,6 +76,7 @@ class Envelope(NamedTuple):
         collapse_key: a newer envelope with the same key replaces this one on replay; None keeps each.
         key_digest: 16 bytes that stand for (tenant, issuer, caller, idempotency key); None when not keyed.
         content_digest: 16 bytes that stand for what was asked; set with `key_digest`.
+        trace: set while somebody records the trace of it.
     """
 
     id: str
@@ -74,3 +89,4 @@ class Envelope(NamedTuple):
     collapse_key: str | None = None
     key_digest: bytes | None = None
     content_digest: bytes | None = None
+    trace: Trace | None = None

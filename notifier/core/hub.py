@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from notifier.core.audience import Address, Audience
 from notifier.core.delivery import FEW_SESSIONS, Delivery
@@ -30,6 +31,18 @@ class Batch:
     entries: Sequence[tuple[Position, Envelope]]
 
 
+class Reach(NamedTuple):
+    """How many sessions of this replica a notification was for when it was read."""
+
+    position: Position
+    envelope: Envelope
+    sessions: int
+
+
+Watch = Callable[[Sequence[Reach]], None]
+"""Told of those of a batch that are traced, when they have been written, or are owed to the round under way."""
+
+
 def _on_the_running_loop(seconds: float, callback: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(seconds, callback)
 
@@ -41,6 +54,7 @@ class Hub:
         window: what can be replayed, and how far the journal was read.
         frames: puts an envelope into a frame, once, whatever the number of sessions.
         max_running_cursors: see `Replay`.
+        watch: told of notifications that are traced, once for each batch.
         clock: Unix seconds, for what has expired.
         monotonic: seconds, for who takes nothing any more, and for how long is written at a stretch.
         later: see `Worklist`.
@@ -52,12 +66,14 @@ class Hub:
         frames: FrameMaker,
         *,
         max_running_cursors: int = 1_000,
+        watch: Watch | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         later: Later = _on_the_running_loop,
     ) -> None:
         self._window = window
         self._frames = frames
+        self._watch = watch
         self._clock = clock
         self.replay = Replay(
             window,
@@ -173,6 +189,7 @@ class Hub:
         No await and no logging in here: a join between two notes of what is owed would change the sets under us.
         """
         before = batch.before
+        traced: list[Reach] = []
         for position, envelope in batch.entries:
             reached = self._reached(envelope.tenant, envelope.audience)
             if reached:
@@ -183,8 +200,12 @@ class Hub:
                     self._offer_to_those_behind(reached, envelope)
             else:
                 self.unreached += 1
+            if envelope.trace is not None:
+                traced.append(Reach(position, envelope, len(reached)))
             before = position
         self._delivery.go()
+        if traced and self._watch is not None:
+            self._watch(traced)
 
     def cut(self, start: Position) -> None:
         """Begin the window anew, and send everybody away first: they come back, and hear `reset`.

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from notifier.core.durations import Durations
-from notifier.core.envelope import Envelope, Position
+from notifier.core.envelope import Envelope, Position, Trace
 from notifier.core.errors import IdempotencyKeyReused, NotifierError, Unavailable
 from notifier.core.hub import Batch, Hub
 from notifier.core.idempotency import FirstUse, SeenKeys
@@ -28,10 +28,14 @@ LIVE_ONLY_MS: Final = 10_000
 
 
 class Request(NamedTuple):
-    """A notification that a door has let in, with the key that makes a retry harmless, if the caller gave one."""
+    """A notification that a door has let in, with the key that makes a retry harmless, if the caller gave one.
+
+    `trace`: its place in the caller's trace, where that is recorded.
+    """
 
     notification: Notification
     key: IdempotencyKey | None = None
+    trace: Trace | None = None
 
 
 class Receipt(NamedTuple):
@@ -299,8 +303,9 @@ def _look_at(task: asyncio.Task[None]) -> None:
 def _try_seal(request: Request | NotifierError, notification_id: str, accepted_at_ms: int) -> Envelope | NotifierError:
     if isinstance(request, NotifierError):
         return request
-    notification, key = request
+    notification, key, trace = request
     try:
-        return seal(notification, accepted_at_ms=accepted_at_ms, key=key, notification_id=notification_id)
+        envelope = seal(notification, accepted_at_ms=accepted_at_ms, key=key, notification_id=notification_id)
     except NotifierError as error:
         return error
+    return envelope if trace is None else envelope._replace(trace=trace)

@@ -7,7 +7,7 @@ taken in the order of the queue, as many at a time as are there, so the order of
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -20,11 +20,13 @@ from notifier.core.envelope import Envelope
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.pipeline import Appended, Pipeline
 from notifier.ingress.letters import Letters
-from notifier.ingress.requests import Taken, at_item, read_message
+from notifier.ingress.requests import MessageTrace, Taken, at_item, read_message
 
 log: Final = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 0.5
 TAKEN_BYTES: Final = 4 * 1024 * 1024
+BeginTrace = Callable[[Mapping[str, object], str | None], MessageTrace]
+"""(headers, message id): to the trace of a message that was just taken."""
 
 
 class QueueDoor:
@@ -37,6 +39,7 @@ class QueueDoor:
         check_journal: raises Unavailable while nothing can be appended: then nothing is taken either.
         prefetch: messages taken and not yet acknowledged.
         require_message_id: whether a message without an id, which cannot be told from its redelivery, is refused.
+        begin_trace: None while traces are off.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class QueueDoor:
         check_journal: Callable[[], Awaitable[None]],
         prefetch: int = 200,
         require_message_id: bool = True,
+        begin_trace: BeginTrace | None = None,
     ) -> None:
         # A connection that is lost counts as an attempt for every message in flight, and after some the broker gives
         # all of them up: so none is lost over what a message holds.
@@ -61,6 +65,7 @@ class QueueDoor:
         self._check_journal = check_journal
         self._prefetch = prefetch
         self._require_message_id = require_message_id
+        self._begin_trace = begin_trace
         self.is_consuming = False
         self.accepted = 0
         self.notifications = 0  # That the journal has, of what the pipeline has accepted.
@@ -103,16 +108,19 @@ class QueueDoor:
         return taken
 
     def _read(self, message: AbstractIncomingMessage) -> Taken:
+        trace = None if self._begin_trace is None else self._begin_trace(message.headers, message.message_id)
         try:
             requests = read_message(message, require_message_id=self._require_message_id)
         except NotifierError as error:
-            return Taken(message, error=error)
+            return Taken(message, error=error, trace=trace)
+        if trace is not None:
+            requests = [request._replace(trace=trace.place()) for request in requests]
         envelopes: list[Envelope] = []
         for index, item in enumerate(self._pipeline.seal_batch(requests)):
             if isinstance(item, NotifierError):
-                return Taken(message, error=at_item(index, item) if len(requests) > 1 else item)
+                return Taken(message, error=at_item(index, item) if len(requests) > 1 else item, trace=trace)
             envelopes.append(item)
-        return Taken(message, envelopes)
+        return Taken(message, envelopes, trace=trace)
 
     async def _handle(self, taken: Sequence[Taken]) -> None:
         """Send what can be sent, give up what cannot, and acknowledge all of it."""
@@ -123,8 +131,10 @@ class QueueDoor:
             else:
                 await self._letters.give_up(each.message, each.error)
                 self.refused[each.error.code] += 1
-                log.warning("message dead-lettered", extra=_described(each.message, each.error))
+                log.warning("message dead-lettered", extra=_described(each, each.error))
         await taken[-1].message.ack(multiple=True)
+        if self._begin_trace is not None:
+            _end_traces(taken)
         self._letters.answer(taken, appended)
 
     async def _append(self, envelopes: Sequence[Envelope]) -> Appended:
@@ -150,5 +160,19 @@ class QueueDoor:
                 return
 
 
-def _described(message: AbstractIncomingMessage, error: NotifierError) -> dict[str, object]:
-    return {"code": error.code, "message_id": message.message_id, "routing_key": message.routing_key}
+def _described(taken: Taken, error: NotifierError) -> dict[str, object]:
+    message = taken.message
+    fields: dict[str, object] = {
+        "code": error.code,
+        "message_id": message.message_id,
+        "routing_key": message.routing_key,
+    }
+    if taken.trace is not None and taken.trace.trace_id:
+        fields["trace_id"] = taken.trace.trace_id
+    return fields
+
+
+def _end_traces(taken: Sequence[Taken]) -> None:
+    for each in taken:
+        if each.trace is not None:
+            each.trace.end(None if each.error is None else each.error.code)

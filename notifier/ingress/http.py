@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from notifier.core.envelope import Envelope
+from notifier.core.envelope import Envelope, Trace
 from notifier.core.errors import (
     BadRequest,
     InvalidNotification,
@@ -116,7 +116,9 @@ class HttpDoor:
         self._guard.authorise(caller, notification.tenant, everyone)
         if everyone:
             self._spend(request, "broadcast", caller)
-        receipt = await self._pipeline.send_notification(Sending(notification, _key(caller, key)))
+        trace = _trace(request)
+        sending = Sending(notification, _key(caller, key), None if trace is None else trace())
+        receipt = await self._pipeline.send_notification(sending)
         replayed = {"Idempotent-Replayed": "true"} if receipt.is_replay else None
         return _json(202, accepted(receipt), replayed)
 
@@ -133,7 +135,7 @@ class HttpDoor:
         )
         values = _lines(body) if media in LINE_MEDIA_TYPES else _array(body)
         self._spend(request, "batch", caller, len(values))
-        sealed = await self._seal_all(caller, values, key)
+        sealed = await self._seal_all(caller, values, key, _trace(request))
         broadcasts = sum(isinstance(item, Envelope) and item.audience.everyone for item in sealed)
         if broadcasts:
             self._spend(request, "broadcast", caller, broadcasts)
@@ -154,7 +156,7 @@ class HttpDoor:
         request.scope["state"]["standing"] = self._guard.spend(limit, caller, cost)
 
     async def _seal_all(
-        self, caller: Identity, values: Sequence[object], key: str | None
+        self, caller: Identity, values: Sequence[object], key: str | None, trace: Callable[[], Trace | None] | None
     ) -> list[Envelope | NotifierError]:
         """Read and seal each item, or say what is wrong with it; `key` is that of the whole batch."""
         # Nearly always the same tenant, so it is asked once. A refusal is not kept, and raised anew.
@@ -171,7 +173,7 @@ class HttpDoor:
                     read.append(error)
                 else:
                     own = item.idempotency_key or (None if key is None else f"{key}/{index}")
-                    read.append(Sending(notification, _key(caller, own)))
+                    read.append(Sending(notification, _key(caller, own), None if trace is None else trace()))
             sealed += self._pipeline.seal_batch(read)
             await asyncio.sleep(0)
         return sealed
@@ -187,6 +189,12 @@ def _idempotency_header(headers: Mapping[str, str]) -> str | None:
     if not 1 <= len(value) <= 255 or not value.isprintable():
         raise BadRequest("idempotency_key_invalid", "Idempotency-Key is 1 to 255 printable characters")
     return value
+
+
+def _trace(request: Request) -> Callable[[], Trace | None] | None:
+    """What gives each notification of the request its place in the caller's trace; None while that is not recorded."""
+    trace: Callable[[], Trace | None] | None = request.scope["state"].get("trace")
+    return trace
 
 
 def _key(caller: Identity, value: str | None) -> IdempotencyKey | None:

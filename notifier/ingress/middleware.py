@@ -21,7 +21,7 @@ class RequestLine:
     """Gives each request an id, echoes it, adds where the caller stands with its limits, and logs one line.
 
     A request under way shares `scope["state"]`: `request_id`, and what others add for the line or the headers:
-    `caller`, `code` of a refusal, and `standing`, which tells where the caller stands when it is called.
+    `caller`, `trace_id`, `code` of a refusal, and `standing`, which tells where the caller stands when it is called.
     """
 
     def __init__(self, app: ASGIApp, *, observe: Callable[[str, str, int, float, str | None], None]) -> None:
@@ -68,6 +68,8 @@ class RequestLine:
             "code": code,
             "address": scope["client"][0] if scope.get("client") else None,
         }
+        if trace_id := scope["state"].get("trace_id"):
+            fields["trace_id"] = trace_id
         log.info("request", extra=fields)
 
 

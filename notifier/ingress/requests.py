@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from notifier.broker.lenient import UNDECODABLE
-from notifier.core.envelope import Envelope
+from notifier.core.envelope import Envelope, Trace
 from notifier.core.errors import (
     BadRequest,
     Forbidden,
@@ -30,6 +30,20 @@ _ROUTING_KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.(send|broadcast)", re.
 ISSUER: Final = "amqp"  # No token has said who the caller is: the broker has.
 
 
+class MessageTrace(Protocol):
+    """A message under way, while the trace of it is recorded."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """For log lines."""
+
+    def place(self) -> Trace | None:
+        """Give one of its notifications its place in the trace."""
+
+    def end(self, error: str | None) -> None:
+        """The message is acknowledged; `error` is the code with which it was given up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A message that was taken from the queue, and what it asks for, sealed; or what is wrong with it."""
@@ -37,6 +51,7 @@ class Taken:
     message: AbstractIncomingMessage
     envelopes: Sequence[Envelope] = ()
     error: NotifierError | None = None
+    trace: MessageTrace | None = None
 
     @property
     def is_array(self) -> bool:

@@ -17,13 +17,13 @@ from typing import Final, NamedTuple
 
 from notifier.core.audience import Address, Audience
 from notifier.core.audience import Kind as AddressKind
-from notifier.core.envelope import Envelope
+from notifier.core.envelope import Envelope, Trace
 from notifier.core.identity import Tenant
 from notifier.core.ports import Item, Marker, Unknown
 
 MAGIC: Final = b"NTFY"
 MAJOR: Final = 1
-MINOR: Final = 0
+MINOR: Final = 1
 # The limits of one record, whichever journal it is for.
 MAX_RECORD_ITEMS: Final = 1_000
 MAX_RECORD_BYTES: Final = 1024 * 1024
@@ -85,7 +85,8 @@ def size_of(item: Item | Unknown) -> int:
     if not isinstance(item, Envelope):
         return ITEM_BYTES
     addresses = len(item.audience.include) + len(item.audience.exclude)
-    return ITEM_BYTES + ADDRESS_BYTES * addresses + len(item.sealed)
+    size = ITEM_BYTES + ADDRESS_BYTES * addresses + len(item.sealed)
+    return size if item.trace is None else size + len(item.trace.parent) + len(item.trace.state)
 
 
 def encode(items: Sequence[Item | Tick], stamp: Stamp) -> bytes:
@@ -175,6 +176,10 @@ def _notification_header(envelope: Envelope) -> str:
         members.append(f'"key":"{envelope.key_digest.hex()}"')
     if envelope.content_digest is not None:
         members.append(f'"content":"{envelope.content_digest.hex()}"')
+    if envelope.trace is not None:
+        members.append(f'"trace":{_to_json(envelope.trace.parent)}')
+        if envelope.trace.state:
+            members.append(f'"tracestate":{_to_json(envelope.trace.state)}')
     return ",".join(members) + "}"
 
 
@@ -197,9 +202,17 @@ def _read_notification(header: Mapping[str, object], sealed: bytes) -> Envelope:
         raise BrokenRecord("a name of its header is missing or has a value of another type")
     audience = Audience(_addresses(get("to")), _addresses(get("not")) if "not" in header else ())
     envelope = Envelope(notification_id, Tenant(tenant), audience, sealed, accepted, expires, live_only, collapse_key)
-    if header.keys().isdisjoint(_DIGESTS):
+    if header.keys().isdisjoint(_SELDOM):
         return envelope
-    return envelope._replace(key_digest=_digest(get("key")), content_digest=_digest(get("content")))
+    return envelope._replace(
+        key_digest=_digest(get("key")), content_digest=_digest(get("content")), trace=_read_trace(header)
+    )
+
+
+def _read_trace(header: Mapping[str, object]) -> Trace | None:
+    """Nothing goes by a trace, so one that is broken is none."""
+    parent, state = header.get("trace"), header.get("tracestate", "")
+    return Trace(parent, state) if type(parent) is str and type(state) is str else None
 
 
 def _read_marker(header: Mapping[str, object], _: bytes) -> Marker:
@@ -237,9 +250,12 @@ def _digest(text: object) -> bytes | None:
         raise BrokenRecord("a digest is not hexadecimal") from None
 
 
-_DIGESTS: Final = frozenset({"key", "content"})
+_SELDOM: Final = frozenset({"key", "content", "trace"})
 _Read = Callable[[Mapping[str, object], bytes], Item | Unknown]
-_NAMES: Final = ("id", "tenant", "to", "not", "accepted", "expires", "live", "collapse", "key", "content")
+_NAMES: Final = (
+    *("id", "tenant", "to", "not", "accepted", "expires", "live", "collapse", "key", "content"),
+    *("trace", "tracestate"),  # Since minor 1.
+)
 # By kind: how an item is read, and the header names that are known.
 _READERS: Final[Mapping[int, tuple[_Read, frozenset[str]]]] = {
     Kind.NOTIFICATION: (_read_notification, frozenset(_NAMES)),

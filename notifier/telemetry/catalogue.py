@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
-Part = Literal["always", "journal", "queue"]
+Part = Literal["always", "journal", "queue", "traces"]
 
 
 class Family(NamedTuple):
-    """A metric. `part`: with every replica, or only with a journal on RabbitMQ, or only with a request queue."""
+    """A metric. `part`: with every replica, or only with a journal on RabbitMQ, a request queue, or traces."""
 
     name: str
     kind: Kind
@@ -146,6 +146,14 @@ _FAMILIES: Final = (
         "notifier_queue_dead_lettered_total", "counter", "Messages given up because of what they say.", part="queue"
     ),
     Family("notifier_queue_connections_lost_total", "counter", "Connections to the broker that failed.", part="queue"),
+    # Traces.
+    Family("notifier_spans_exported_total", "counter", "Spans that a collector has taken.", part="traces"),
+    Family(
+        "notifier_spans_lost_total",
+        "counter",
+        "Spans that no collector has taken, and work that left none when too much of it came at once.",
+        part="traces",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _FAMILIES})

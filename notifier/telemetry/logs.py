@@ -39,6 +39,8 @@ def configure_logging(level: str, log_format: Literal["json", "text"]) -> None:
                 # We write one line per lost connection ourselves, with its reason and without tracebacks or passwords.
                 "aio_pika": {"level": "CRITICAL"},
                 "aiormq": {"level": "CRITICAL"},
+                # It writes a line for each export, whose URL may hold a key.
+                "urllib3": {"level": "WARNING"},
             },
         }
     )

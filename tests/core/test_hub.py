@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from notifier.core.audience import EVERYONE, Address
-from notifier.core.envelope import Envelope, Position
+from notifier.core.envelope import Envelope, Position, Trace
 from notifier.core.hub import Batch, Hub
 from notifier.core.identity import Tenant
 from notifier.core.ports import CloseReason
@@ -45,6 +45,18 @@ def test_everybody_who_is_reached_gets_the_same_frame() -> None:
     send(world, "n1")
 
     assert len({id(client.outlet.written[-1]) for client in clients}) == 1
+
+
+def test_whoever_watches_hears_of_what_is_traced_and_how_many_it_reached() -> None:
+    watched: list[tuple[str, int]] = []
+    world = World(watch=lambda reached: watched.extend((each.envelope.id, each.sessions) for each in reached))
+    for name in ("alice", "bob"):
+        connected(world, name)
+
+    traced = [envelope(EVERYONE, name="n1"), envelope(user("carol"), name="n2")]
+    world.send(*[each._replace(trace=Trace("00-…")) for each in traced], envelope(EVERYONE, name="n3"))
+
+    assert watched == [("n1", 2), ("n2", 0)]
 
 
 def test_somebody_at_several_addresses_of_an_audience_gets_it_once() -> None:

@@ -6,7 +6,7 @@ from itertools import count, pairwise
 
 from notifier.core.audience import Address
 from notifier.core.envelope import Envelope, Position
-from notifier.core.hub import Batch, Hub
+from notifier.core.hub import Batch, Hub, Watch
 from notifier.core.identity import Identity
 from notifier.core.ports import CloseReason
 from notifier.core.replay import Resume
@@ -57,7 +57,7 @@ class Client:
 class World:
     """Sends as the pipeline does, and holds each frame against the model as soon as it is written."""
 
-    def __init__(self, *, max_bytes: int = 2**30, max_running: int = 1_000) -> None:
+    def __init__(self, *, max_bytes: int = 2**30, max_running: int = 1_000, watch: Watch | None = None) -> None:
         self.clock = HandClock()
         self.monotonic = HandClock()
         self.frames = PlainFrames()
@@ -67,6 +67,7 @@ class World:
             self.window,
             self.frames,
             max_running_cursors=max_running,
+            watch=watch,
             clock=self.clock,
             monotonic=self.monotonic,
             later=self.loop.call_later,

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.core.audience import EVERYONE, Address, Audience
-from notifier.core.envelope import Envelope
+from notifier.core.envelope import Envelope, Trace
 from notifier.core.identity import Tenant
 from notifier.core.ports import Item, Marker, Unknown
 from notifier.journal.record import BrokenRecord, Kind, Stamp, Tick, decode, encode
@@ -37,6 +37,7 @@ envelopes = st.builds(
     collapse_key=st.none() | texts,
     key_digest=digests,
     content_digest=digests,
+    trace=st.none() | st.builds(Trace, texts, texts, st.none()),
 )
 items: st.SearchStrategy[Item] = envelopes | st.builds(Marker, texts)
 STAMP = Stamp("e1", 41)
@@ -59,6 +60,19 @@ def raw_record(*written: bytes, major: int = 1, minor: int = 0) -> bytes:
 @given(st.lists(items, max_size=5))
 def test_what_is_written_is_read_back(written: list[Item]) -> None:
     assert decode(encode(written, STAMP))[:2] == (tuple(written), 0)
+
+
+def test_a_trace_that_is_broken_is_none() -> None:
+    """Nothing goes by it, and a notification must not be lost over it."""
+    broken: list[dict[str, Any]] = [{"trace": 1}, {"trace": None}, {"trace": []}, {"trace": "x", "tracestate": 1}]
+    for members in broken:
+        assert decode(raw_record(raw_item(1, HEADER | members, b"{}"))).items == (ALICES,)
+
+
+def test_what_only_the_origin_knows_of_a_trace_stays_there() -> None:
+    written = ALICES._replace(trace=Trace("x", "y", object()))
+
+    assert decode(encode([written], STAMP)).items == (ALICES._replace(trace=Trace("x", "y")),)
 
 
 def test_a_full_record_round_trips() -> None:
