@@ -147,11 +147,17 @@ _FAMILIES: Final = (
     ),
     Family("notifier_queue_connections_lost_total", "counter", "Connections to the broker that failed.", part="queue"),
     # Traces.
+    Family(
+        "notifier_spans_ended_total",
+        "counter",
+        "Spans to export; what is neither exported nor lost waits, or was dropped by a full queue.",
+        part="traces",
+    ),
     Family("notifier_spans_exported_total", "counter", "Spans that a collector has taken.", part="traces"),
     Family(
         "notifier_spans_lost_total",
         "counter",
-        "Spans that no collector has taken, and work that left none when too much of it came at once.",
+        "Spans that were sent in vain, and ones that were never made since too many waited for it.",
         part="traces",
     ),
 )

@@ -10,7 +10,7 @@ from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 log: Final = logging.getLogger(__name__)
@@ -30,6 +30,13 @@ class SpanExport:
         self._processor = BatchSpanProcessor(self._exporter)
         self.provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
         self.provider.add_span_processor(self._processor)
+        self._ended = _Ended()
+        self.provider.add_span_processor(self._ended)
+
+    @property
+    def ended(self) -> int:
+        """Spans to export; those neither exported nor lost wait in the queue, or were dropped since it was full."""
+        return self._ended.count
 
     @property
     def exported(self) -> int:
@@ -38,7 +45,7 @@ class SpanExport:
 
     @property
     def lost(self) -> int:
-        """Spans that no collector has taken."""
+        """Spans that were sent, and no collector has taken."""
         return self._exporter.lost
 
     async def close(self) -> None:
@@ -54,6 +61,16 @@ class SpanExport:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await sent.wait()
+
+
+class _Ended(SpanProcessor):
+    """Counts what is recorded: the queue does not tell what it drops."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_end(self, span: ReadableSpan) -> None:  # noqa: ARG002 - the SDK's signature
+        self.count += 1
 
 
 class _Counted(SpanExporter):

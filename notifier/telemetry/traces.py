@@ -104,6 +104,7 @@ class Traces:
         """What became of the spans."""
         export = self.export
         return {
+            "notifier_spans_ended_total": lambda: export.ended,
             "notifier_spans_exported_total": lambda: export.exported,
             "notifier_spans_lost_total": lambda: export.lost + self.dropped,
         }
