@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -156,11 +157,13 @@ async def test_the_replica_of_this_module_has_nothing_to_complain_of(replica: Re
 
 
 async def test_the_command_health_says_whether_a_replica_is_ready(
-    replica: Replica, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    replica: Replica, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Where it listens, it takes from the replica's own settings; every address is loopback to a probe beside it."""
+    port = tmp_path / "port"
+    port.write_text(replica.operations_url.rpartition(":")[2] + "\n")
     monkeypatch.setenv("NOTIFIER_OPERATIONS__HOST", "0.0.0.0")
-    monkeypatch.setenv("NOTIFIER_OPERATIONS__PORT", replica.operations_url.rpartition(":")[2])
+    monkeypatch.setenv("NOTIFIER_OPERATIONS__PORT_FILE", str(port))
 
     code = await asyncio.to_thread(main, ["health"])
 
