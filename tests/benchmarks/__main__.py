@@ -10,6 +10,7 @@ from functools import partial
 
 from tests.benchmarks import broker, load, machine, sessions
 from tests.benchmarks.figure import Figure, table
+from tests.benchmarks.history import history
 from tests.benchmarks.scaling import scaling
 from tests.benchmarks.suite import MANY_SESSIONS, Benchmark, own_benchmarks, positive, require_files
 
@@ -63,6 +64,7 @@ def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
         **own_benchmarks(idle),
         "broadcast": partial(sessions.broadcast, counts),
         "sessions": partial(sessions.opening, idle),
+        "window": history,
         "deflate": partial(sessions.deflate, min(counts)),
         "scaling": partial(scaling, SCALED_SESSIONS),
         "replicas": broker.replicas,

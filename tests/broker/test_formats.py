@@ -13,7 +13,7 @@ from notifier.broker.permissions import exactly, publisher_permission, publisher
 from notifier.broker.topology import Names, Topology, journal_topology, request_topology
 from notifier.cli import main
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs/rabbitmq.md").read_text()
 NAMES = Names("Shop_eu")
 
 
@@ -150,16 +150,16 @@ def test_one_of_two_brokers_is_printed(
     assert "hidden" not in text
 
 
-def test_readme_names_every_argument_with_its_value() -> None:
+def test_page_names_every_argument_with_its_value() -> None:
     names = Names()
     journal = journal_topology(names, max_age_seconds=21_600, max_bytes=2 * 1024**3)
     for queue in (journal + request_topology(names, is_ordered=True)).queues:
-        (row,) = [line for line in README.splitlines() if line.startswith(f"| `{queue.name}`")]
+        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{queue.name}`")]
         for name, value in queue.arguments.items():
             assert f"`{name}={str(value).lower() if isinstance(value, bool) else value}`" in row
 
 
-def test_readme_names_the_permissions() -> None:
+def test_page_names_the_permissions() -> None:
     names = Names()
     journal = journal_topology(names, max_age_seconds=21_600, max_bytes=2 * 1024**3)
     needed = journal + request_topology(names, is_ordered=True)
@@ -167,4 +167,4 @@ def test_readme_names_the_permissions() -> None:
     publisher = publisher_permission(names, user="shop")
 
     for pattern in (used.write, used.read, publisher.write):
-        assert f"`{pattern}`".replace("|", r"\|") in README
+        assert f"`{pattern}`".replace("|", r"\|") in PAGE
