@@ -177,6 +177,7 @@ async def proxied_cluster(proxied_replicas: Cluster) -> Cluster:
             place.proxy.restore()
     await proxied_replicas.start()
     await proxied_replicas.all_following(within_seconds=READY_SECONDS)
+    proxied_replicas.complaints()  # Of the test before.
     return proxied_replicas
 
 

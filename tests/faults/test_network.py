@@ -21,7 +21,7 @@ async def test_a_wire_that_falls_silent_is_noticed_and_nothing_is_lost(
     proxied_cluster: Cluster, scale: Scale, report: Report
 ) -> None:
     """One replica is cut off without a word, another one is heard and hears nothing; sessions stay on both."""
-    cluster, complaints = proxied_cluster, proxied_cluster.complaints()
+    cluster = proxied_cluster
     half_open, deafened, healthy = cluster.places
     assert half_open.proxy is not None
     assert deafened.proxy is not None
@@ -48,13 +48,13 @@ async def test_a_wire_that_falls_silent_is_noticed_and_nothing_is_lost(
     assert heard_after < HEARING_SECONDS
     assert await cluster.metrics("notifier_journal_epoch_changes_total") == epochs
     await baseline.restored(within_seconds=RECOVERY_SECONDS)
-    assert cluster.complaints() == complaints
+    assert cluster.complaints() == []
 
 
 async def test_connections_that_are_reset_over_and_over_lose_nothing_and_leave_nothing(
     proxied_cluster: Cluster, scale: Scale, report: Report
 ) -> None:
-    cluster, complaints = proxied_cluster, proxied_cluster.complaints()
+    cluster = proxied_cluster
     resets, every_seconds = scale(5, 30), scale(1.0, 2.0)
     baseline = await Baseline.of(cluster)
     lost_before = await cluster.metrics("notifier_journal_connections_lost_total")
@@ -78,7 +78,7 @@ async def test_connections_that_are_reset_over_and_over_lose_nothing_and_leave_n
     # One that publishes and one that follows: each loss is followed by one attempt, which the next reset may hit.
     assert all(resets <= count <= 2 * resets + 2 for count in losses), losses
     await baseline.restored(within_seconds=RECOVERY_SECONDS)
-    assert cluster.complaints() == complaints
+    assert cluster.complaints() == []
 
 
 async def _lost(place: Place) -> float:
