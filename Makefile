@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Left empty, the newest Python from 3.13 down to 3.11 that works is taken.
 PYTHON ?=
+# The test modules go to two processes, in the order of their names. More would only share the cores.
+TEST_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # The build backend is locked as well: an isolated build would fetch one without a hash.
 INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 
@@ -20,7 +22,7 @@ demo: $(VENV)/.server ## Start a server with a demo page; needs Python and nothi
 
 test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
-	  NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) $(BIN)/python -m pytest $(ARGS)
+	  NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) $(BIN)/python -m pytest $(TEST_PROCESSES) $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour
 	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
