@@ -46,7 +46,7 @@ def test_it_has_what_is_locked_and_neither_sources_nor_installers(image: Image) 
     packages = next((image.root / "opt/notifier/lib").glob("python3*/site-packages"))
     names = {path.name for path in packages.iterdir()}
 
-    assert {"notifier", "uvicorn", "aio_pika"} <= names
+    assert {"notifier", "uvicorn", "aio_pika", "opentelemetry"} <= names
     assert not {"pip", "setuptools", "hatchling", "pytest"} & names
     assert not {"source", "build", "wheels"} & {path.name for path in image.root.iterdir()}
 
