@@ -27,7 +27,6 @@ from notifier.telemetry.span_export import SpanExport
 from notifier.telemetry.traced import RequestSpans, TracedJournal
 
 SLICE_SPANS: Final = 25  # In one turn of the event loop: a span takes some 20 µs.
-WAITING_LIMIT: Final = 10_000
 TRACEPARENT_CHARACTERS: Final = 256  # 55 in version 00; a later one may add to it.
 TRACESTATE_CHARACTERS: Final = 512
 MESSAGE_ID_CHARACTERS: Final = 255
@@ -85,12 +84,15 @@ class Work:
 
 
 class Traces:
-    """Records spans, and hands them to the export."""
+    """Records spans, and hands them to the export; `waiting_limit` bounds what waits for its span to be made."""
 
-    def __init__(self, provider: TracerProvider, export: SpanExport, places: Places) -> None:
+    def __init__(
+        self, provider: TracerProvider, export: SpanExport, places: Places, *, waiting_limit: int = 10_000
+    ) -> None:
         self._tracer = provider.get_tracer("notifier")
         self.export = export
         self._places = places
+        self._waiting_limit = waiting_limit
         self._waiting: deque[Callable[[], None]] = deque()  # Spans that are made in the next turns of the loop.
         self._is_making = False
         self._read_at_ns = 0  # When the record that is being delivered was read.
@@ -207,7 +209,7 @@ class Traces:
 
     def _later(self, make: Callable[[], None]) -> None:
         """Make spans in slices: those of a full batch together would hold the event loop for 20 ms."""
-        if len(self._waiting) >= WAITING_LIMIT:
+        if len(self._waiting) >= self._waiting_limit:
             self.dropped += 1
             return
         self._waiting.append(make)
