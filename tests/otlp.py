@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,8 +78,8 @@ class Collector:
 
 
 @contextmanager
-def collector(port: int = 0, *, keeps: bool = True) -> Iterator[Collector]:
-    """A collector that listens, and keeps what it takes unless told otherwise."""
+def collector(listener: socket.socket | None = None, *, keeps: bool = True) -> Iterator[Collector]:
+    """A collector that listens, on a socket that is bound already if one is given, and keeps what it takes."""
     taken = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,11 +96,15 @@ def collector(port: int = 0, *, keeps: bool = True) -> Iterator[Collector]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=listener is None)
+    if listener is not None:
+        server.socket.close()
+        server.socket = listener
+        server.server_activate()
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    taken.endpoint = f"http://127.0.0.1:{server.server_port}"
+    taken.endpoint = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
     try:
         yield taken
     finally:
@@ -130,7 +135,10 @@ def _has(attributes: Mapping[str, Any], wanted: Mapping[str, object]) -> bool:
 
 def main() -> None:
     """Take spans on port 4318 and forget them, for measurements of what they cost their sender."""
-    with collector(4318, keeps=False) as taken:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 4318))
+    with collector(listener, keeps=False) as taken:
         print(f"export OTEL_EXPORTER_OTLP_ENDPOINT={taken.endpoint}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

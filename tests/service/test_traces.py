@@ -297,15 +297,16 @@ async def test_no_span_holds_a_secret(
 
 
 async def test_a_collector_that_is_away_costs_spans_and_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    listener = socket.socket()  # Bound and not listening: refused, and nobody else's meanwhile.
+    listener.bind(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
     away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}?key=canary", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2"}
     replica = Replica(tmp_path / "replica.log", away | {"OTEL_BSP_SCHEDULE_DELAY": "20"})
     try:
         async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as client:
             while await spans(replica, "lost") < 9:
                 assert (await client.post("/notify", json=notification("eve"))).status_code == 202
-            with collector(port) as back:
+            with collector(listener) as back:
                 await client.post("/notify", json=notification("eve"))
                 await back.named("deliver journal")
             assert await spans(replica, "ended") >= await spans(replica, "exported") + await spans(replica, "lost") > 9
