@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults check bench bench-peers figures openapi readme metrics lock clean
+.PHONY: help demo test test-faults check bench bench-peers figures openapi readme metrics chart lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +22,8 @@ demo: $(VENV)/.server ## Start a server with a demo page; needs Python and nothi
 
 test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
-	  NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) $(BIN)/python -m pytest $(TEST_PROCESSES) $(ARGS)
+	  NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) NOTIFIER_TEST_HELM=$$(scripts/find_helm.sh) \
+	  $(BIN)/python -m pytest $(TEST_PROCESSES) $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour
 	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
@@ -54,6 +55,9 @@ readme: $(VENV)/.server ## Write docs/settings.md and the README's table of sett
 
 metrics: $(VENV)/.server ## Write docs/metrics.md anew from the code
 	@$(BIN)/python -m scripts.write_metrics_page
+
+chart: $(VENV)/.dev ## Write the README table and the schema of settings of the Helm chart anew
+	@$(BIN)/python -m scripts.write_chart_table
 
 # dev.txt first: it holds everything, and the others take their versions from it, so what is tested is what runs.
 COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

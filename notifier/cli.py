@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import dead_letters, health, prove, send_amqp, topology
+from notifier.commands import dead_letters, health, prove, send_amqp, smoke, topology
 
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     topology.add_to(commands)
     dead_letters.add_to(commands)
     prove.add_to(commands)
+    smoke.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(command=_openapi)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ BOOT_SECONDS = 20.0
 class Replica:
     """Runs `notifier serve` on free ports, with insecure development keys unless the environment says otherwise."""
 
-    def __init__(self, log_path: Path, settings: Mapping[str, str] | None = None, *, module: str = "notifier") -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        module: str = "notifier",
+        command: Sequence[str] | None = None,
+    ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
         defaults = {
             "NOTIFIER_INSECURE": "true",
@@ -30,7 +37,7 @@ class Replica:
         self.log_path = log_path
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "serve"],
+                command or [sys.executable, "-m", module, "serve"],
                 env={**inherited, **defaults, **(settings or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
