@@ -39,6 +39,7 @@ from notifier.ingress.openapi import SOCKET_ROUTE, describe
 from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
 from notifier.settings import Settings
+from notifier.telemetry.answers import Answers
 from notifier.telemetry.inspection import Inspection
 from notifier.telemetry.loop_lag import LoopLag
 from notifier.telemetry.memory import memory_limit_bytes
@@ -72,6 +73,7 @@ class Service:
         self._build_core()
         self._build_access()
         self.inspection = Inspection(self.hub, self.window, self.pipeline)
+        self.answers = Answers(self.hub, self.window)
         self.metrics = Metrics()
         self.metrics.watch(self.inspection.readings())
         self.metrics.watch(self._readings())
@@ -105,6 +107,7 @@ class Service:
             self.frames,
             max_running_cursors=settings.sessions.max_running_cursors,
             watch=None if self.traces is None else self.traces.delivered,
+            max_remembered=settings.sessions.max_remembered,
         )
         seen_keys = SeenKeys(span_seconds=settings.idempotency.span_seconds, capacity=settings.idempotency.capacity)
         timeout_seconds = settings.journal.publish_timeout_seconds
@@ -236,8 +239,8 @@ class Service:
             Insight(
                 readiness=self.readiness,
                 metrics=self._metrics_page,
-                sessions=self.inspection.sessions,
-                notification=self.inspection.notification,
+                sessions=self.answers.sessions,
+                notification=self.answers.notification,
                 rebalance=self._rebalance,
             )
         )

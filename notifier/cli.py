@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import dead_letters, health, prove, send_amqp, smoke, topology
+from notifier.commands import dead_letters, health, prove, send_amqp, smoke, topology, why
 
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     dead_letters.add_to(commands)
     prove.add_to(commands)
     smoke.add_to(commands)
+    why.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(command=_openapi)

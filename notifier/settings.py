@@ -200,6 +200,7 @@ class Sessions(_Group):
     frames_burst: int = Field(100, gt=0, description="Frames a client may send at once.")
     max_total: int = Field(15_000, gt=0, description="Sessions of this process.")
     max_per_user: int = Field(50, gt=0, description="Sessions of one user on this replica.")
+    max_remembered: int = Field(10_000, ge=0, description="Closed sessions that `notifier why` can tell of.")
     deflate: bool = Field(False, description="Offer permessage-deflate; a broadcast is compressed once.")
     query_token: bool = Field(False, description="Accept `?token=`, which proxies and histories may keep.")
 

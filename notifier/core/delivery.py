@@ -57,6 +57,11 @@ class Delivery:
         self.durations = Durations()  # From acceptance to the end of the round that wrote it to all who are live.
         self._session_seconds = 0.0  # What the last round took for each session, in writing alone.
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing that was read waits to be written to a live session."""
+        return not (self._next or self._round or self._round.is_running)
+
     def owe(self, reached: Iterable[Session], frame: Frame, before: Position, *, are_few: bool) -> None:
         """Note that the live ones of these sessions get the frame; `before` is the position before it.
 

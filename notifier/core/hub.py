@@ -19,6 +19,8 @@ from notifier.core.identity import Identity, Tenant
 from notifier.core.ports import CloseReason, Frame, FrameMaker, Later
 from notifier.core.replay import Replay, Resume
 from notifier.core.session import Session
+from notifier.core.stays import Departed, Stay
+from notifier.core.trail import Trail
 from notifier.core.window import Window
 from notifier.core.worklist import Worklist
 
@@ -55,6 +57,7 @@ class Hub:
         frames: puts an envelope into a frame, once, whatever the number of sessions.
         max_running_cursors: see `Replay`.
         watch: told of notifications that are traced, once for each batch.
+        max_remembered: closed sessions of which is known when they were here, and how far they came.
         clock: Unix seconds, for what has expired.
         monotonic: seconds, for who takes nothing any more, and for how long is written at a stretch.
         later: see `Worklist`.
@@ -67,6 +70,7 @@ class Hub:
         *,
         max_running_cursors: int = 1_000,
         watch: Watch | None = None,
+        max_remembered: int = 10_000,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         later: Later = _on_the_running_loop,
@@ -90,6 +94,8 @@ class Hub:
         # Most people have one session: a set for each of them would cost 200 bytes.
         self._index: dict[Tenant, dict[Address, Session | set[Session]]] = {}
         self._delivered_to_gone = 0
+        self.departed = Departed(max_remembered, since_ms=int(clock() * 1000))
+        self.trail = Trail()
         self.fallen_behind = 0
         self.unreached = 0  # Notifications that nobody here was to get when they were read.
         self.resumes: Counter[tuple[str, ...]] = Counter()  # By status, and the reason of a reset.
@@ -131,6 +137,7 @@ class Hub:
         resume = self.replay.resume(session.identity.tenant, session.addresses(), presented)
         self.resumes[resume.status, resume.reason or ""] += 1
         self._sessions[session.id] = session
+        session.started, session.opened_at_ms = resume.position, int(self._clock() * 1000)
         self._add_to_index(session)
         if resume.status == "resumed":
             self.replay.start(session, resume.position, resume.ahead)
@@ -140,6 +147,7 @@ class Hub:
         """Let go of a session. Calling it twice does no harm."""
         if self._sessions.pop(session.id, None) is None:
             return
+        self.departed.add(self.stay_of(session)._replace(closed_at_ms=int(self._clock() * 1000)))
         self._remove_from_index(session)
         session.owed = None
         self._delivered_to_gone += session.delivered
@@ -178,6 +186,26 @@ class Hub:
         if session.cursor is not None:
             return session.cursor.position
         return self._window.tail if session.owed is None else session.owed.before
+
+    def stay_of(self, session: Session) -> Stay:
+        """What is known of the session's time here up to now."""
+        return Stay(
+            session.id,
+            session.identity,
+            session.topics,
+            session.started or self._window.start,
+            self.position_of(session),
+            session.changed_at,
+            session.caught_up,
+            session.cursor is not None,
+            session.delivered,
+            session.opened_at_ms,
+        )
+
+    def note_written(self) -> None:
+        """Note how far everything was written; call it once in a while."""
+        if self._delivery.is_idle:
+            self.trail.note(self._window.tail, int(self._clock() * 1000))
 
     def settle(self, session: Session) -> None:
         """Write what the session is owed, before something else is written to it."""
@@ -255,6 +283,8 @@ class Hub:
 
     def _reidentify(self, session: Session, identity: Identity, topics: frozenset[str]) -> None:
         self._remove_from_index(session)
+        if (identity.roles, topics) != (session.identity.roles, session.topics):
+            session.changed_at = self._window.tail.ordinal
         session.identity, session.topics = identity, topics
         self._add_to_index(session)
 

@@ -75,6 +75,7 @@ class Pulse:
                     self._serve(session, now)
         for session in self._hub.replay.stalled(self._stall_seconds):
             self._hub.close(session, CloseReason.FELL_BEHIND)
+        self._hub.note_written()
         self._window.expire(int(self._clock() * 1000))
 
     def _serve(self, session: Session, now: float) -> None:

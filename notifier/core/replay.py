@@ -9,7 +9,7 @@ from notifier.core.audience import Address
 from notifier.core.envelope import Position
 from notifier.core.identity import Tenant
 from notifier.core.ports import FrameMaker, Later
-from notifier.core.session import Backfill, Cursor, Session
+from notifier.core.session import Backfill, CaughtUp, Cursor, Session
 from notifier.core.window import Share, Window
 from notifier.core.worklist import Worklist
 
@@ -178,6 +178,7 @@ class Replay:
         else:
             cursor.reached = self._window.position_at(reached)
         if not cursor.backfills and cursor.reached == self._window.tail:
+            session.caught_up = CaughtUp(reached, int(self._clock() * 1000))
             self._settle(session)
 
     def _settle(self, session: Session) -> None:

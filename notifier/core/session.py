@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from notifier.core.audience import EVERYONE, Address
 from notifier.core.envelope import Position
@@ -58,10 +58,28 @@ class Owed:
         return Owed((*self.frames, frame), self.size + frame.size, self.before)
 
 
+class CaughtUp(NamedTuple):
+    """That a session which was behind became live: at this ordinal, and at these Unix milliseconds."""
+
+    ordinal: int
+    at_ms: int
+
+
+def addresses_of(identity: Identity, topics: Iterable[str]) -> frozenset[Address]:
+    """Every address at which somebody with these topics is reached."""
+    return frozenset(
+        [EVERYONE, Address("user", identity.user)]
+        + [Address("role", role) for role in identity.roles]
+        + [Address("topic", topic) for topic in topics]
+    )
+
+
 class Session:
     """A session is *live* (each delivery is written at once) or a *cursor* into the window; it has no outbox."""
 
     __slots__ = (
+        "caught_up",
+        "changed_at",
         "cursor",
         "delivered",
         "due_tick",
@@ -70,8 +88,10 @@ class Session:
         "id",
         "identity",
         "notice_at",
+        "opened_at_ms",
         "outlet",
         "owed",
+        "started",
         "topics",
     )
 
@@ -83,18 +103,18 @@ class Session:
         self.cursor: Cursor | None = None  # None while live.
         self.owed: Owed | None = None  # None while nothing waits to be written; always, while it is a cursor.
         self.delivered = 0  # Notification frames that the outlet took.
+        # For operators, who look at it as a `Stay`. The first two are set by Hub, when it is registered.
+        self.opened_at_ms = 0
+        self.started: Position | None = None
+        self.changed_at = -1
+        self.caught_up: CaughtUp | None = None
         # Set by Pulse, in monotonic seconds; the tick is that of its wheel.
         self.heartbeat_at = self.notice_at = self.ends_at = 0.0
         self.due_tick = 0
 
     def addresses(self) -> frozenset[Address]:
         """Every address at which this session is reached, by what it may see now."""
-        identity = self.identity
-        return frozenset(
-            [EVERYONE, Address("user", identity.user)]
-            + [Address("role", role) for role in identity.roles]
-            + [Address("topic", topic) for topic in self.topics]
-        )
+        return addresses_of(self.identity, self.topics)
 
     def offer(self, frame: Frame, notifications: int) -> bool:
         """Offer so many notifications without waiting. False: none was taken, and the session must fall behind."""

@@ -244,6 +244,15 @@ class Window:
         held = tenancy.entries.values() if tenancy else ()
         return next((entry for entry in held if entry.envelope.id == notification_id), None)
 
+    def newest_of(self, tenant: Tenant, collapse_key: str, addresses: Set[Address]) -> Entry | None:
+        """The newest entry of a collapse key that is meant for somebody at these addresses."""
+        tenancy = self._tenancies.get(tenant)
+        return None if tenancy is None else tenancy.entries.get(_newest(tenancy, collapse_key, frozenset(addresses)))
+
+    def tenant_with(self, notification_id: str) -> Tenant | None:
+        """The tenant that a notification is in, if it is here: a scan, for operators only."""
+        return next((tenant for tenant in self._tenancies if self.find(tenant, notification_id)), None)
+
     def expire(self, now_ms: int) -> None:
         """Let go of entries over the age."""
         while self._order:

@@ -20,14 +20,14 @@ class Insight:
         readiness: (is ready, state of each check).
         metrics: the page for Prometheus, and its content type.
         sessions: sessions of a tenant and user; either may be None.
-        notification: what is known of a notification for a user of the tenant; None when it is unknown here.
+        notification: what is known of a notification for a user of the tenant; `in_window` says whether it is here.
         rebalance: closes this fraction of the sessions, paced; returns how many.
     """
 
     readiness: Callable[[], Awaitable[tuple[bool, Json]]]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     sessions: Callable[[str | None, str | None], Sequence[Json]]
-    notification: Callable[[str, str, str | None], Json | None]
+    notification: Callable[[str, str, str | None], Json]
     rebalance: Callable[[float], int]
 
 
@@ -54,7 +54,7 @@ def create_operations_app(insight: Insight) -> Starlette:
         found = insight.notification(
             request.path_params["id"], query.get("tenant") or "default", query.get("user") or None
         )
-        return JSONResponse({"detail": "not in the window"}, 404) if found is None else JSONResponse(found)
+        return JSONResponse(found, 200 if found["in_window"] else 404)
 
     async def rebalance(request: Request) -> Response:
         try:

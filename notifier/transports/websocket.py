@@ -99,7 +99,7 @@ class WebSocketSessions:
         self._board = Switchboard(
             hub,
             self._conversation,
-            _log_end,
+            self._end,
             linger_seconds=timing.linger_seconds,
             write_limit_bytes=write_limit_bytes,
             frame_limit_bytes=rules.frame_limit_bytes,
@@ -211,7 +211,7 @@ class WebSocketSessions:
             pass
         finally:
             self._hub.remove(session)
-            _log_end(session, outlet.closing or ended, loop.time() - began)
+            self._end(session, outlet.closing or ended, loop.time() - began)
 
     def _open(self, handshake: Handshake, identity: Identity, outlet: Outlet) -> Session:
         """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap."""
@@ -244,6 +244,23 @@ class WebSocketSessions:
         except WebSocketDisconnect as end:
             return end.code, "client"
 
+    def _end(self, session: Session, ended: tuple[int, str], seconds: float) -> None:
+        """Say how a session was closed: to the hub, which remembers it, and in the log."""
+        code, reason = int(ended[0]), ended[1]
+        self._hub.departed.end(session.id, code, reason)
+        log.info(
+            "session closed",
+            extra={
+                "session": session.id,
+                "tenant": session.identity.tenant,
+                "user": session.identity.user,
+                "code": code,
+                "reason": reason,
+                "delivered": session.delivered,
+                "seconds": round(seconds, 3),
+            },
+        )
+
 
 async def _receive(websocket: WebSocket) -> str | None:
     """The next text frame; None for a binary one. Raises WebSocketDisconnect at the end."""
@@ -266,18 +283,3 @@ async def _write(outlet: AsgiOutlet, drained: Callable[[], None]) -> None:
     # A lost connection ends the writing; the reader hears of it by itself.
     with suppress(WebSocketDisconnect, RuntimeError, OSError):
         await outlet.run(drained)
-
-
-def _log_end(session: Session, ended: tuple[int, str], seconds: float) -> None:
-    log.info(
-        "session closed",
-        extra={
-            "session": session.id,
-            "tenant": session.identity.tenant,
-            "user": session.identity.user,
-            "code": int(ended[0]),
-            "reason": ended[1],
-            "delivered": session.delivered,
-            "seconds": round(seconds, 3),
-        },
-    )

@@ -79,6 +79,7 @@ async def test_sessions_are_found_by_tenant_and_user(replica: Replica, operator:
         "state": "live",
         "position": ann.welcome["position"],
         "delivered": 0,
+        "opened_at": found["opened_at"],
         "expires_at": ann.welcome["expires_at"],
     }
 
@@ -102,7 +103,9 @@ async def test_a_notification_is_found_with_what_became_of_it_for_a_user(
     assert (body["id"], body["position"], body["collapse_key"]) == (sent.json()["id"], position, "k")
     assert body["accepted_at"] == sent.json()["accepted_at"]
     assert body["named"] is True
-    assert body["sessions"] == [{"session": client.welcome["session"], "entitled": True, "written": True}]
+    (fate,) = body["sessions"]
+    assert (fate["session"], fate["outcome"]) == (client.welcome["session"], "written")
+    assert body["accepted_at"] <= fate["written_by"]
     assert "hush" not in found.text
     assert (for_another.json()["named"], for_another.json()["sessions"]) == (False, [])
     assert (elsewhere.status_code, unknown.status_code) == (404, 404)
