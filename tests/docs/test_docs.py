@@ -21,7 +21,6 @@ from tests.docs.pages import ROOT, blocks, pages
 BENCHMARKS: Final = _benchmarks([1], 1)
 _NAME: Final = r"[a-z][a-z-]*"
 _SERIES: Final = re.compile(r"_(bucket|sum|count|created)$")
-_COMING: Final = ("alerts.md",)
 _SEPARATORS: Final = ("|", "||", "&&", "&", ";", ">", ">>", "<", "until", "do")
 
 
@@ -115,11 +114,7 @@ def test_links_lead_to_pages_and_sections(page: str) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         path, _, section = link.partition("#")
         target = (ROOT / page).parent / path if path else ROOT / page
-        if (
-            "://" not in link
-            and link not in _COMING
-            and not (target.exists() and (not section or section in sections(target.read_text())))
-        ):
+        if "://" not in link and not (target.exists() and (not section or section in sections(target.read_text()))):
             broken.append(link)
 
     assert broken == []
