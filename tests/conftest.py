@@ -1,4 +1,4 @@
-"""Fixtures for tests against RabbitMQ: brokers, and names that keep tests on one broker apart."""
+"""Fixtures for tests against RabbitMQ, brokers and names that keep tests apart; and a look at all logs at the end."""
 
 import os
 import secrets
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.leaks import leaks
 from tests.rabbitmq import NO_SERVER, RabbitMQ, find_server
 
 
@@ -20,6 +21,13 @@ def private_node() -> Iterator[RabbitMQ]:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_SERVER)
     with RabbitMQ(server) as node:
         yield node
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_without_secrets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Looks at the end at what all replicas have logged; set up first, so that they have stopped by then."""
+    yield
+    assert [f"{leak.file}:{leak.line}: {leak.kind}" for leak in leaks(tmp_path_factory.getbasetemp())] == []
 
 
 @pytest.fixture(scope="session")

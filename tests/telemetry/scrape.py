@@ -1,5 +1,6 @@
 """A page of `/metrics`, read as Prometheus reads it."""
 
+import json
 from collections.abc import Mapping
 
 import httpx
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.replica import Replica
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+TARGET = (("job", "notifier"), ("instance", "a"))
 
 
 class Scrape:
@@ -24,6 +26,14 @@ class Scrape:
     def value(self, name: str, **labels: str) -> float:
         """The sample with exactly these labels."""
         return self.samples[name, frozenset(labels.items())]
+
+    def lasting(self, minutes: int) -> dict[str, str]:
+        """The series that Prometheus has when it reads this page once a minute, for promtool."""
+        series = {}
+        for (name, labels), value in self.samples.items():
+            inside = ", ".join(f"{label}={json.dumps(text)}" for label, text in sorted([*labels, *TARGET]))
+            series[f"{name}{{{inside}}}"] = " ".join([repr(value)] * (minutes + 1))  # Its `x` knows no infinity.
+        return series
 
 
 async def scrape(replica: Replica) -> Scrape:
