@@ -196,5 +196,4 @@ def test_alerts_and_dashboard_arrive_as_they_are(rendered: Rendered) -> None:
     board = of_kind(rendered["operator"], "ConfigMap", "-dashboard")
 
     assert rule["spec"]["groups"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
-    dashboard = CHART / "files" / "dashboard.json"
-    assert board["data"]["notifier.json"] == (dashboard.read_text() if dashboard.exists() else "")
+    assert board["data"]["notifier.json"] == (CHART / "files" / "dashboard.json").read_text()
