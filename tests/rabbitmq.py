@@ -58,7 +58,7 @@ class RabbitMQ:
         self._server = found
         self._directory = Path(tempfile.mkdtemp(prefix="notifier-rabbitmq-"))
         # Bound as long as the node exists and never listening, so that nobody takes a port while the node is down.
-        self._reserved = [_reserve_port() for _ in range(3)]
+        self._reserved = [reserve_port() for _ in range(3)]
         self.port, self._distribution_port, self._epmd_port = (held.getsockname()[1] for held in self._reserved)
         self._write_files()
         self._environment = self._make_environment()
@@ -342,19 +342,22 @@ class RabbitMQ:
         return {**inherited, **settings, **{name: str(self._directory / place) for name, place in places.items()}}
 
 
-def _reserve_port() -> socket.socket:
-    """Hold a port below those that connections get: Erlang wants its port at every address of the machine."""
-    for port in random.sample(PORTS, len(PORTS)):
+def reserve_port(ports: range = PORTS) -> socket.socket:
+    """Hold a port below those that connections get: Erlang wants its port at every address of the machine.
+
+    Nobody else gets it, also no other test process: the bind is exclusive. Only afterwards the socket says that another
+    may listen there, which Linux allows where both say so and ours does not listen; Erlang's sockets say it.
+    """
+    for port in random.SystemRandom().sample(ports, len(ports)):
         held = socket.socket()
-        # Linux lets another socket listen on the port of one that does not, where both say this; Erlang's do.
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            held.bind(("127.0.0.1", port))
+            held.bind(("0.0.0.0", port))
         except OSError:
             held.close()
             continue
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return held
-    raise OSError(f"no port from {PORTS.start} to {PORTS.stop} is free")
+    raise OSError(f"no port from {ports.start} to {ports.stop - 1} is free")
 
 
 def _accepts(port: int) -> bool:

@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPConnectionError
 from aiormq.exceptions import ChannelAccessRefused
 
-from tests.rabbitmq import RabbitMQ
+from tests.rabbitmq import RabbitMQ, reserve_port
 from tests.tcp_proxy import Direction, TcpProxy
 
 DEADLINE_SECONDS = 20.0
@@ -25,7 +25,7 @@ SILENCE_SECONDS = 0.2  # An answer over loopback, if it came, would come in a hu
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 OWNER_OF_A_NODE = """
 import signal
-from tests.rabbitmq import RabbitMQ
+from tests.rabbitmq import RabbitMQ, reserve_port
 with RabbitMQ() as node:
     print(node.port, flush=True)
     signal.pause()
@@ -133,6 +133,19 @@ class TestNode:
     def test_an_expression_that_fails_is_an_error_with_its_reason(self, rabbitmq: RabbitMQ) -> None:
         with pytest.raises(RuntimeError, match="badmatch"):
             rabbitmq.evaluate("1 = 2")
+
+    def test_a_port_that_a_node_holds_is_nobody_elses_while_the_node_is_down(self) -> None:
+        """Two test processes draw their ports from one range."""
+        with reserve_port() as held:
+            port = held.getsockname()[1]
+
+            with pytest.raises(OSError, match=f"no port from {port}"):
+                reserve_port(range(port, port + 1))
+
+            with socket.socket() as as_erlang_does:
+                as_erlang_does.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                as_erlang_does.bind(("0.0.0.0", port))
+                as_erlang_does.listen()
 
     async def test_a_node_ends_with_the_process_that_started_it(self, rabbitmq: RabbitMQ, tmp_path: Path) -> None:
         """Nobody cleans up after a test run that is killed."""
