@@ -6,6 +6,7 @@ It is the only module that knows all the others; they get plain values and calla
 import asyncio
 import logging
 import platform
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -136,8 +137,10 @@ class Service:
         self.gate = Gate(
             build_verifier(settings),
             build_origins(settings),
-            sessions=lambda: len(self.hub),
-            sessions_of=lambda tenant, user: len(self.hub.sessions_of(tenant, user)),
+            sessions=lambda: self.hub.staying,
+            sessions_of=lambda tenant, user: sum(
+                not self.hub.is_leaving(session) for session in self.hub.sessions_of(tenant, user)
+            ),
             max_sessions=settings.sessions.max_total,
             max_sessions_per_user=settings.sessions.max_per_user,
         )
@@ -313,8 +316,9 @@ class Service:
         return True, "ok"
 
     def _rebalance(self, fraction: float) -> int:
-        sessions = list(self.hub)
-        chosen = sessions[: round(len(sessions) * fraction)]
+        """Move a share of those that stay, drawn by lot: the oldest first would move the same ones each time."""
+        sessions = [session for session in self.hub if not self.hub.is_leaving(session)]
+        chosen = random.sample(sessions, round(len(sessions) * fraction))
         window_seconds = self._settings.http.drain_window_seconds
         closing = asyncio.create_task(
             close_paced(self.hub, self.frames, chosen, CloseReason.REBALANCE, over_seconds=window_seconds)
@@ -377,7 +381,9 @@ class Service:
     async def close_sessions(self, *, over_seconds: float) -> int:
         """Take no new sessions, and close the present ones, spread over the time."""
         self.gate.is_draining = True
-        return await close_paced(self.hub, self.frames, list(self.hub), CloseReason.DRAIN, over_seconds=over_seconds)
+        closed = await close_paced(self.hub, self.frames, list(self.hub), CloseReason.DRAIN, over_seconds=over_seconds)
+        # Who stood in the door when it was shut.
+        return closed + await close_paced(self.hub, self.frames, list(self.hub), CloseReason.DRAIN, over_seconds=0)
 
 
 def create_app(settings: Settings) -> FastAPI:

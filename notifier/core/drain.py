@@ -12,7 +12,11 @@ from notifier.core.session import Session
 async def close_paced(
     hub: Hub, frames: FrameMaker, sessions: Sequence[Session], reason: CloseReason, *, over_seconds: float
 ) -> int:
-    """Ask each session to come back elsewhere, and close it; spread over the time. Returns how many were closed."""
+    """Ask each session to come back elsewhere, and close it; spread over the time. Returns how many were closed.
+
+    They are leaving from now on: whoever comes back elsewhere meanwhile is not held against a limit twice.
+    """
+    hub.mark_leaving(sessions)
     closed = 0
     loop = asyncio.get_running_loop()
     began = loop.time()

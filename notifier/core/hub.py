@@ -7,7 +7,7 @@ the event loop a session is registered, moved or delivered to as a whole, which 
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,6 +93,7 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         # Most people have one session: a set for each of them would cost 200 bytes.
         self._index: dict[Tenant, dict[Address, Session | set[Session]]] = {}
+        self._leaving: set[Session] = set()  # Asked to come back elsewhere, or about to be; closed at their pace.
         self._delivered_to_gone = 0
         self.departed = Departed(max_remembered, since_ms=int(clock() * 1000))
         self.trail = Trail()
@@ -110,6 +111,19 @@ class Hub:
 
     def __contains__(self, session: Session) -> bool:
         return session.id in self._sessions
+
+    @property
+    def staying(self) -> int:
+        """The sessions without those that are leaving: what limits go by, since those come back elsewhere."""
+        return len(self._sessions) - len(self._leaving)
+
+    def is_leaving(self, session: Session) -> bool:
+        """Tell whether the session is about to be closed by a drain or a rebalance: no limit counts it."""
+        return session in self._leaving
+
+    def mark_leaving(self, sessions: Iterable[Session]) -> None:
+        """Note that these will be closed soon, as `close_paced` does with each of its own."""
+        self._leaving.update(session for session in sessions if session in self)
 
     def get(self, session_id: str) -> Session | None:
         """The session of this id, while it is here."""
@@ -147,6 +161,7 @@ class Hub:
         """Let go of a session. Calling it twice does no harm."""
         if self._sessions.pop(session.id, None) is None:
             return
+        self._leaving.discard(session)
         self.departed.add(self.stay_of(session)._replace(closed_at_ms=int(self._clock() * 1000)))
         self._remove_from_index(session)
         session.owed = None

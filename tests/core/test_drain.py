@@ -88,6 +88,27 @@ async def test_a_session_that_left_by_itself_meanwhile_is_left_alone(hub: Hub) -
     assert [outlet.closes for outlet in outlets] == [1, 1, 0]
 
 
+async def test_who_is_asked_to_leave_is_no_longer_counted_among_those_who_stay(hub: Hub) -> None:
+    """3 leave and are open until their turn comes; a limit that counted them would refuse them at the next replica."""
+    sessions, _ = opened(hub, 5)
+    draining = asyncio.create_task(drain(hub, sessions[:3], over_seconds=0.3))
+    await asyncio.sleep(0)
+
+    assert (len(hub), hub.staying) == (4, 2)
+    assert [hub.is_leaving(session) for session in sessions] == [False, True, True, False, False]
+    await draining
+    assert (len(hub), hub.staying) == (2, 2)
+
+
+async def test_a_session_that_is_gone_is_not_leaving(hub: Hub) -> None:
+    sessions, _ = opened(hub, 2)
+    hub.remove(sessions[0])
+
+    hub.mark_leaving(sessions)
+
+    assert (len(hub), hub.staying) == (1, 0)
+
+
 async def test_a_session_that_takes_nothing_is_closed_all_the_same(hub: Hub) -> None:
     outlet = BoundedOutlet(limit_bytes=0)
     session = Session("s", identity(), (), outlet)
