@@ -49,7 +49,8 @@ from notifier.telemetry.operations import Insight, create_operations_app
 from notifier.tracing import build_traces
 from notifier.transports.conversation import Rules
 from notifier.transports.frames import Frames
-from notifier.transports.websocket import Door, Timing, WebSocketSessions
+from notifier.transports.reception import Door, Reception
+from notifier.transports.websocket import Timing, WebSocketSessions
 from notifier.trust import build_origins, build_verifier
 
 log: Final = logging.getLogger(__name__)
@@ -151,24 +152,35 @@ class Service:
         self.limits.set(settings.limits.model_dump())
         self.gate.trust(verifier, origins)
 
-    def _build_sockets(self) -> WebSocketSessions:
-        sessions = self._settings.sessions
-        return WebSocketSessions(
-            door=Door(
-                check_origin=self.gate.check_origin,
-                check_room=self.gate.check_room,
-                authenticate=self.gate.authenticate,
-                admit=self.gate.admit,
-                grant=lambda identity, topics, already: grant(identity, topics, already=already),
-                refusal=problem_response,
-                count_handshake=self.metrics.count_handshake,
-            ),
+    def _receive(self, transport: str) -> Reception:
+        door = Door(
+            check_origin=self.gate.check_origin,
+            check_room=self.gate.check_room,
+            authenticate=self.gate.authenticate,
+            read_ticket=self.gate.read_ticket,
+            redeem=self.gate.redeem,
+            admit=self.gate.admit,
+            grant=lambda identity, topics, already: grant(identity, topics, already=already),
+            refusal=problem_response,
+            count_handshake=self.metrics.count_handshake,
+        )
+        return Reception(
+            transport,
+            door=door,
             hub=self.hub,
             pulse=self.pulse,
             pipeline=self.pipeline,
             news=lambda: [self.frames.degraded()] if self.outage.is_told else [],
+            heartbeat_seconds=self._settings.sessions.heartbeat_seconds,
+        )
+
+    def _build_sockets(self) -> WebSocketSessions:
+        sessions = self._settings.sessions
+        return WebSocketSessions(
+            self._receive("websocket"),
+            pulse=self.pulse,
             rules=Rules(sessions.frame_limit_bytes, sessions.frames_per_second, sessions.frames_burst),
-            timing=Timing(sessions.auth_timeout_seconds, sessions.heartbeat_seconds, sessions.stall_timeout_seconds),
+            timing=Timing(sessions.auth_timeout_seconds, sessions.stall_timeout_seconds),
             write_limit_bytes=sessions.write_limit_bytes,
             query_token=sessions.query_token,
         )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from notifier.access.origins import OriginPolicy
+from notifier.access.tickets import Tickets
 from notifier.access.tokens import TokenVerifier
 from notifier.core.errors import Forbidden, LimitExceeded, Unauthenticated, Unavailable
 from notifier.core.identity import Identity, Tenant
@@ -13,12 +14,14 @@ from notifier.core.identity import Identity, Tenant
 SEND: Final = "notify:send"
 BROADCAST: Final = "notify:broadcast"
 ANY_TENANT: Final = "notify:any-tenant"
+TICKET: Final = "notify:ticket"
 
 
 class Gate:
     """Lets in who may enter, and raises for the others.
 
     Args:
+        tickets: None while there are none.
         sessions: how many sessions there are now.
         sessions_of: how many a user of a tenant has.
         max_sessions, max_sessions_per_user: one more is refused.
@@ -29,6 +32,7 @@ class Gate:
         verifier: TokenVerifier,
         origins: OriginPolicy,
         *,
+        tickets: Tickets | None = None,
         sessions: Callable[[], int],
         sessions_of: Callable[[Tenant, str], int],
         max_sessions: int,
@@ -36,6 +40,7 @@ class Gate:
     ) -> None:
         self._verifier = verifier
         self._origins = origins
+        self._tickets = tickets
         self._sessions = sessions
         self._sessions_of = sessions_of
         self._max_sessions = max_sessions
@@ -56,14 +61,29 @@ class Gate:
         """Verify a token. Raises Unauthenticated."""
         return self._verifier.verify(token)
 
-    def authenticate_sender(self, authorization: str | None) -> Identity:
-        """Verify the Authorization header of a request that wants to send."""
+    def authenticate_bearer(self, authorization: str | None) -> Identity:
+        """Verify the Authorization header of a request."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("token_missing", "send a token as Authorization: Bearer")
-        caller = self._verifier.verify(token.strip())
+        return self.authenticate(token.strip())
+
+    def authenticate_sender(self, authorization: str | None) -> Identity:
+        """Verify the Authorization header of a request that wants to send."""
+        caller = self.authenticate_bearer(authorization)
         _require(caller, SEND)
         return caller
+
+    def read_ticket(self, ticket: str) -> Identity:
+        """Verify a ticket. Raises Unauthenticated."""
+        if self._tickets is None:
+            raise Unauthenticated("ticket_invalid", "This service has no tickets.")
+        return self._tickets.read(ticket)
+
+    def redeem(self, ticket: str) -> None:
+        """Use up a ticket that was verified. Raises Unauthenticated when it was used here before."""
+        if self._tickets is not None:
+            self._tickets.redeem(ticket)
 
     def authorise(self, caller: Identity, tenant: Tenant, *, everyone: bool) -> None:
         """Check that the caller may send into the tenant, and to everyone of it. Raises Forbidden."""

@@ -3,16 +3,25 @@
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
 
 from jose import jws
 from jose.exceptions import JWSError
 
-from notifier.access.claims import ClaimPath, claim_at, instant, pattern, printable, scopes_at, strings_at, tenant_name
+from notifier.access.claims import (
+    ClaimPath,
+    claim_at,
+    instant,
+    pattern,
+    printable,
+    scopes_at,
+    shared,
+    strings_at,
+    tenant_name,
+)
 from notifier.access.keys import KeySet, check_algorithms
 from notifier.access.segments import Claims, check_shape, checked_kid, read_segments, refuse
 from notifier.access.topics import TopicRule, allowed_patterns
@@ -22,7 +31,6 @@ from notifier.core.identity import Identity, Tenant
 _USER_LIMIT: Final = 256
 _ROLE_LIMIT: Final = 128
 _TOKEN_ID_LIMIT: Final = 256
-_Value = TypeVar("_Value", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +170,17 @@ class TokenVerifier:
             refuse(f"it is not for the audience {_listed(issuer.audiences)}")
         user = printable(claim_at(claims, issuer.user_claim), _USER_LIMIT, "the user")
         named = [printable(role, _ROLE_LIMIT, "a role") for role in strings_at(claims, issuer.roles_claim, "roles")]
-        roles = _shared(frozenset(named))
-        scopes = _shared(scopes_at(claims, issuer.scopes_claim))
+        roles = shared(frozenset(named))
+        scopes = shared(scopes_at(claims, issuer.scopes_claim))
         patterns = map(pattern, strings_at(claims, issuer.topics_claim, "topics"))
         return Identity(
             tenant=_tenant(claims, issuer),
             user=user,
             issuer=issuer.issuer,
             roles=roles,
-            topic_patterns=_shared(
-                allowed_patterns(self._topic_rules, patterns, user=user, roles=roles, scopes=scopes)
-            ),
+            topic_patterns=shared(allowed_patterns(self._topic_rules, patterns, user=user, roles=roles, scopes=scopes)),
             scopes=scopes,
-            tenants=_shared(frozenset(map(tenant_name, strings_at(claims, issuer.tenants_claim, "tenants")))),
+            tenants=shared(frozenset(map(tenant_name, strings_at(claims, issuer.tenants_claim, "tenants")))),
             token_id=None if claims.get("jti") is None else printable(claims["jti"], _TOKEN_ID_LIMIT, "jti"),
             # Last, so that "expired" means that a fresh one of the same kind would do.
             expires_at=self._expiry(claims),
@@ -216,13 +222,6 @@ def _tenant(claims: Claims, issuer: Issuer) -> Tenant:
     if issuer.tenants is not None and tenant not in issuer.tenants:
         refuse("its issuer may not assert this tenant")
     return Tenant(sys.intern(tenant))
-
-
-# Thousands of tokens say the same: their sessions then share one set of roles, of scopes, of patterns.
-@lru_cache(maxsize=4_096)
-def _shared(value: _Value) -> _Value:
-    """The first that was equal to the value."""
-    return value
 
 
 def _listed(values: Iterable[str]) -> str:

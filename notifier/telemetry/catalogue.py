@@ -86,8 +86,8 @@ _FAMILIES: Final = (
     Family(
         "notifier_handshakes_total",
         "counter",
-        "WebSocket handshakes: admitted, client_gone, or the code of the refusal.",
-        ("result",),
+        "Requests for a session (websocket, sse): admitted, client_gone, or the code of the refusal.",
+        ("transport", "result"),
     ),
     Family(
         "notifier_resumes_total",

@@ -65,9 +65,9 @@ class Metrics:
         """What was refused at the HTTP door, by door and code."""
         return self._refused
 
-    def count_handshake(self, result: str) -> None:
-        """Count one handshake; `result` is `admitted` or the code of the refusal."""
-        self._handshakes[(result,)] += 1
+    def count_handshake(self, transport: str, result: str) -> None:
+        """Count one handshake, by transport; `result` is `admitted` or the code of the refusal."""
+        self._handshakes[transport, result] += 1
 
     def count_reload(self, result: str) -> None:
         """Count settings that were read anew; `result` is `taken` or `refused`."""

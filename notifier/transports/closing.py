@@ -11,6 +11,8 @@ NOT_A_JSON_OBJECT: Final = 4400
 MESSAGE_TOO_BIG: Final = 1009
 INVALID_UTF8: Final = 1007
 
+# What a fresh token or ticket mends, at once.
+_EXPIRED: Final = frozenset({"token_expired", "ticket_expired", "ticket_used"})
 CODE_OF_REASON: Final = {
     CloseReason.FELL_BEHIND: 4000,
     CloseReason.DRAIN: 4001,
@@ -38,7 +40,7 @@ class HangUp(Exception):
     @classmethod
     def because(cls, error: NotifierError) -> "HangUp":
         """Translate a refusal."""
-        if error.code == "token_expired":
+        if error.code in _EXPIRED:
             return cls(4401, error.code)
         code = next((code for kind, code in _CODE_OF_ERROR if isinstance(error, kind)), 1011)
         return cls(code, error.code)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.websockets import WebSocket
+from starlette.requests import HTTPConnection
 
 from notifier.transports.closing import HangUp
 from notifier.transports.conversation import is_list_of_strings, read_object
@@ -17,7 +17,8 @@ BEARER_PREFIX: Final = "bearer."
 class Handshake:
     """One request for a session.
 
-    `token` is None when it is to come in a first frame. `topics` are the wanted ones, unchecked.
+    `token` and `ticket` are None when a token is to come in a first frame; one of both counts, a ticket before a token.
+    `topics` are the wanted ones, unchecked.
     """
 
     origin: str | None
@@ -27,24 +28,30 @@ class Handshake:
     token: str | None
     position: str | None
     topics: tuple[str, ...]
+    ticket: str | None = None
+
+    @property
+    def has_credentials(self) -> bool:
+        return bool(self.token or self.ticket)
 
     @property
     def speaks_our_protocol(self) -> bool:
         return PROTOCOL in self.subprotocols
 
 
-def read_handshake(websocket: WebSocket, *, query_token: bool) -> Handshake:
+def read_handshake(connection: HTTPConnection, *, query_token: bool) -> Handshake:
     """Collect it from headers and query. `query_token` lets `?token=` count, which proxies and histories may keep."""
-    headers, query = websocket.headers, websocket.query_params
-    subprotocols = tuple(websocket.scope.get("subprotocols", ()))
+    headers, query = connection.headers, connection.query_params
+    subprotocols = tuple(connection.scope.get("subprotocols", ()))
     return Handshake(
         origin=",".join(headers.getlist("origin")) if "origin" in headers else None,
-        scheme=websocket.scope["scheme"],
+        scheme=connection.scope["scheme"],
         host=headers.get("host", ""),
         subprotocols=subprotocols,
         token=_token(subprotocols, headers, query if query_token else None),
         position=query.get("position"),
         topics=tuple(topic for value in query.getlist("topics") for topic in value.split(",") if topic),
+        ticket=query.get("ticket") or None,
     )
 
 

@@ -78,7 +78,7 @@ async def test_all_that_happens_is_counted_under_the_names_of_the_catalogue(
     assert grown("notifier_journal_append_seconds_count") >= 3
     assert 0 < grown("notifier_delivery_seconds_sum") < 20
     assert grown("notifier_resumes_total", outcome="new", reason="") == 1
-    assert grown("notifier_handshakes_total", result="token_invalid") == 1
+    assert grown("notifier_handshakes_total", transport="websocket", result="token_invalid") == 1
     assert grown("notifier_http_request_seconds_count", method="POST", route="/notify", status="401") == 1
 
 

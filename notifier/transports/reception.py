@@ -1,0 +1,136 @@
+"""Letting clients in and opening their sessions: the same for a socket and for a stream of events."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.responses import Response
+
+from notifier.core.envelope import Position
+from notifier.core.errors import NotifierError
+from notifier.core.hub import Hub
+from notifier.core.identity import Identity
+from notifier.core.pipeline import Pipeline
+from notifier.core.ports import Frame, Outlet
+from notifier.core.pulse import Pulse
+from notifier.core.session import Session
+from notifier.transports.conversation import Authenticate, Grant
+from notifier.transports.frames import welcome
+from notifier.transports.handshake import Handshake
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What guards the way in. `app.py` fills it; each callable raises the error with which it refuses.
+
+    Args:
+        check_origin: (origin, scheme, host): whether pages from there may connect.
+        check_room: asked before anything is accepted: draining, overload.
+        authenticate: from a token to its identity.
+        read_ticket: from a ticket to its identity.
+        redeem: use a ticket up; the second time it is refused.
+        admit: the session limits of a verified identity.
+        grant: from wanted topics to granted and denied ones.
+        refusal: the HTTP answer for an error.
+        count_handshake: told the transport, and how each handshake ended: `admitted`, or the code of the refusal.
+    """
+
+    check_origin: Callable[[str | None, str, str], None]
+    check_room: Callable[[], None]
+    authenticate: Authenticate
+    read_ticket: Authenticate
+    redeem: Callable[[str], None]
+    admit: Callable[[Identity], None]
+    grant: Grant
+    refusal: Callable[[NotifierError], Response]
+    count_handshake: Callable[[str, str], None]
+
+
+class Reception:
+    """Admits clients of one transport, and opens their sessions.
+
+    `news` says what a new session is told behind its welcome.
+    """
+
+    def __init__(
+        self,
+        transport: str,
+        *,
+        door: Door,
+        hub: Hub,
+        pulse: Pulse,
+        pipeline: Pipeline,
+        news: Callable[[], Sequence[Frame]],
+        heartbeat_seconds: float,
+    ) -> None:
+        self.transport = transport
+        self.door = door
+        self.hub = hub
+        self._pulse = pulse
+        self._pipeline = pipeline
+        self._news = news
+        self._heartbeat_seconds = heartbeat_seconds
+
+    def check(self, handshake: Handshake) -> None:
+        """What is refused to everybody, whoever it is: a stranger's page, no room."""
+        self.door.check_origin(handshake.origin, handshake.scheme, handshake.host)
+        self.door.check_room()
+
+    async def enter(self, handshake: Handshake) -> Identity:
+        """Verify; wait until this replica has read as far as the client says that it has; then admit."""
+        door, ticket = self.door, handshake.ticket
+        identity = door.authenticate(handshake.token or "") if ticket is None else door.read_ticket(ticket)
+        position = Position.parse(handshake.position or "")
+        if position is not None:
+            await self._pipeline.has_read(position)
+        # Behind every wait, so that those who wait together do not all find the last free place.
+        door.check_room()
+        if ticket is not None:
+            door.redeem(ticket)
+        door.admit(identity)
+        return identity
+
+    def open(self, handshake: Handshake, identity: Identity, outlet: Outlet) -> Session:
+        """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap."""
+        granted, denied = self.door.grant(identity, handshake.topics, frozenset())
+        session = Session(secrets.token_hex(16), identity, granted, outlet)
+        resume = self.hub.register(session, handshake.position)
+        self._pulse.add(session)
+        now_ms = int(time.time() * 1000)
+        first = welcome(session, resume, denied=denied, heartbeat_seconds=self._heartbeat_seconds, now_ms=now_ms)
+        for frame in (first, *self._news()):
+            outlet.answer(frame)
+        self.hub.advance(session)
+        return session
+
+    def count(self, result: str) -> None:
+        """Count how a handshake ended."""
+        self.door.count_handshake(self.transport, result)
+
+    def note_refusal(self, code: str, address: str | None) -> None:
+        """Count a client that was not let in, and say so in the log."""
+        self.count(code)
+        log.info("session refused", extra={"transport": self.transport, "code": code, "address": address})
+
+    def ended(self, session: Session, ended: tuple[int, str], seconds: float) -> None:
+        """Say how a session was closed: to the hub, which remembers it, and in the log."""
+        code, reason = int(ended[0]), ended[1]
+        self.hub.departed.end(session.id, code, reason)
+        log.info(
+            "session closed",
+            extra={
+                "transport": self.transport,
+                "session": session.id,
+                "tenant": session.identity.tenant,
+                "user": session.identity.user,
+                "code": code,
+                "reason": reason,
+                "delivered": session.delivered,
+                "seconds": round(seconds, 3),
+            },
+        )
