@@ -1,0 +1,36 @@
+"""What the groups of settings are made of."""
+
+import json
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Group(BaseModel):
+    """Names that belong together; an unknown one is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _split(value: object) -> object:
+    """A list is written as a JSON array or with commas."""
+    if isinstance(value, str):
+        text = value.strip()
+        return json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+    return value
+
+
+def _limit(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", text):
+        raise ValueError("must read like 500/second: a number per second, minute, hour or day")
+    return text
+
+
+def from_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_split)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Limit = Annotated[str, BeforeValidator(_limit)]
