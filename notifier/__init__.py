@@ -10,7 +10,8 @@ A POST to a screen:
     core/pipeline.py            send_notification: sealed once (core/notification.py), appended to the journal
     journal/memory.py           the journal has it: 202. A keyed request waits until it is read back
     journal/rabbitmq.py         the same in a stream that every replica reads: items gathered into a record (appends.py,
-                                record.py), published, followed (stream.py), and known to be the same stream (epochs.py)
+                                record.py), published (publisher.py), followed (follower.py, stream.py), and known to be
+                                the same stream (epochs.py)
     core/pipeline.py            follow_journal: every record comes back here, on every replica, also its own
     core/idempotency.py         a second item with a key that was seen is dropped, everywhere alike
     core/window.py              what can be replayed is held

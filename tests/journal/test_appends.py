@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from notifier.core.envelope import Envelope
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Item
-from notifier.journal.appends import Appends, Batch
+from notifier.journal.appends import Appends, Batch, weight_of
 from notifier.journal.record import MAX_RECORD_BYTES, MAX_RECORD_ITEMS, Tick, size_of
 from tests.journal.builders import envelope
 
@@ -20,11 +20,14 @@ DEADLINE_SECONDS = 10.0
 LOST = Unavailable("journal_unavailable", "the broker did not confirm")
 
 
-def ids(batch: Batch) -> list[str]:
+Entry = Item | Tick
+
+
+def ids(batch: Batch[Entry]) -> list[str]:
     return [item.id if isinstance(item, Envelope) else "tick" for _, item in batch]
 
 
-async def begin(appends: Appends, *names: str) -> asyncio.Task[None]:
+async def begin(appends: Appends[Entry], *names: str) -> asyncio.Task[None]:
     """An append that waits."""
     task = asyncio.create_task(appends.append([envelope(name) for name in names]))
     await turn()
@@ -37,7 +40,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def takes_nothing(appends: Appends) -> None:
+async def takes_nothing(appends: Appends[Entry]) -> None:
     """Raises what is taken, if anything is."""
     taking = asyncio.create_task(appends.take())
     await turn()
@@ -46,7 +49,7 @@ async def takes_nothing(appends: Appends) -> None:
 
 
 async def test_a_lone_item_is_taken_at_once_and_its_call_returns_when_it_is_confirmed() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     call = await begin(appends, "a")
 
     batch = await appends.take()
@@ -58,7 +61,7 @@ async def test_a_lone_item_is_taken_at_once_and_its_call_returns_when_it_is_conf
 
 
 async def test_what_arrives_meanwhile_forms_the_next_record() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     _ = await begin(appends, "a")
     await appends.take()
     for name in "bcd":
@@ -68,7 +71,7 @@ async def test_what_arrives_meanwhile_forms_the_next_record() -> None:
 
 
 async def test_an_append_of_nothing_returns_at_once() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
 
     async with asyncio.timeout(DEADLINE_SECONDS):
         await appends.append([])
@@ -77,7 +80,7 @@ async def test_an_append_of_nothing_returns_at_once() -> None:
 
 
 async def test_taking_waits_for_something_to_take() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     taking = asyncio.create_task(appends.take())
     _ = await begin(appends, "a")
 
@@ -85,7 +88,7 @@ async def test_taking_waits_for_something_to_take() -> None:
 
 
 async def test_a_call_over_one_record_succeeds_only_when_all_of_it_is_confirmed() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     call = await begin(appends, *(f"n{number}" for number in range(MAX_RECORD_ITEMS + 1)))
 
     first = await appends.take()
@@ -99,7 +102,7 @@ async def test_a_call_over_one_record_succeeds_only_when_all_of_it_is_confirmed(
 
 
 async def test_a_refusal_fails_the_whole_call_and_the_rest_of_it_is_not_tried() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     call = await begin(appends, *(f"n{number}" for number in range(MAX_RECORD_ITEMS + 1)))
     _ = await begin(appends, "next")
 
@@ -114,7 +117,7 @@ async def test_a_refusal_fails_the_whole_call_and_the_rest_of_it_is_not_tried() 
 @pytest.mark.parametrize("gives_up_first", [True, False], ids=["heard", "in the same turn"])
 async def test_what_a_caller_has_given_up_is_not_sent(gives_up_first: bool) -> None:
     """It was told 503: what came later would be a stale surprise."""
-    appends = Appends()
+    appends = Appends(weight_of)
     call = await begin(appends, "stale")
     _ = await begin(appends, "next")
 
@@ -126,7 +129,7 @@ async def test_what_a_caller_has_given_up_is_not_sent(gives_up_first: bool) -> N
 
 
 async def test_giving_up_what_is_on_its_way_harms_nobody_else() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     gone = await begin(appends, "gone")
     call = await begin(appends, "a")
     batch = await appends.take()
@@ -140,7 +143,7 @@ async def test_giving_up_what_is_on_its_way_harms_nobody_else() -> None:
 
 
 async def test_a_cancelled_take_loses_nothing() -> None:
-    appends = Appends()
+    appends = Appends(weight_of)
     taking = asyncio.create_task(appends.take())
     await turn()
     begins = asyncio.create_task(appends.append([envelope("a")]))
@@ -155,7 +158,7 @@ async def test_a_cancelled_take_loses_nothing() -> None:
 
 async def test_what_waits_is_bounded_and_room_comes_back() -> None:
     size = size_of(envelope("a"))
-    appends = Appends(room_bytes=3 * size)
+    appends = Appends(weight_of, room_bytes=3 * size)
     calls = [await begin(appends, name) for name in "abc"]
     with pytest.raises(Unavailable) as refused:
         await appends.append([envelope("d")])
@@ -168,7 +171,7 @@ async def test_what_waits_is_bounded_and_room_comes_back() -> None:
 
 
 async def test_one_call_over_all_the_room_is_taken_when_nothing_else_waits() -> None:
-    appends = Appends(room_bytes=1)
+    appends = Appends(weight_of, room_bytes=1)
 
     _ = await begin(appends, "a", "b")
 
@@ -176,7 +179,7 @@ async def test_one_call_over_all_the_room_is_taken_when_nothing_else_waits() -> 
 
 
 async def test_a_tick_takes_no_room() -> None:
-    appends = Appends(room_bytes=size_of(envelope("a")))
+    appends = Appends(weight_of, room_bytes=size_of(envelope("a")))
     _ = await begin(appends, "a")
     tick = asyncio.create_task(appends.append([Tick()]))
     await turn()
@@ -187,7 +190,7 @@ async def test_a_tick_takes_no_room() -> None:
 
 async def test_everybody_is_told_when_the_journal_takes_nothing_more() -> None:
     """Whoever waits, and whoever is on its way: an alarm is no reason to keep a caller in suspense."""
-    appends = Appends()
+    appends = Appends(weight_of)
     calls = [await begin(appends, "on its way")]
     batch = await appends.take()
     calls.append(await begin(appends, "waits"))
@@ -226,10 +229,10 @@ class History:
 
     def __init__(self, room_bytes: int) -> None:
         self.room_bytes = room_bytes
-        self.appends = Appends(room_bytes=room_bytes)
+        self.appends = Appends(weight_of, room_bytes=room_bytes)
         self.calls: list[Call] = []
         self.waiting: list[tuple[Call, Envelope]] = []
-        self.batch: Batch = []
+        self.batch: Batch[Entry] = []
         self.taken: list[str] = []
         self.count = 0
 
@@ -308,7 +311,7 @@ class History:
         assert self.taken == sorted(self.taken, key=lambda name: int(name[1:]))
 
 
-def fits(batch: Batch) -> bool:
+def fits(batch: Batch[Entry]) -> bool:
     size = sum(size_of(item) for _, item in batch if isinstance(item, Envelope))
     return len(batch) <= MAX_RECORD_ITEMS and (len(batch) == 1 or size <= MAX_RECORD_BYTES)
 
