@@ -1,10 +1,9 @@
-"""The command line: `notifier serve`, `demo`, `token`, `send`, `listen`, `check`, `openapi`.
+"""The command line: `notifier serve`, `demo`, `check` and `openapi`, and those of `commands/`.
 
 Imports wait for the command that needs them: the base install has only what `send` needs.
 """
 
 import argparse
-import asyncio
 import errno
 import json
 import os
@@ -13,10 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import dead_letters, health, prove, send_amqp, smoke, topology, why
+from notifier.commands import dead_letters, health, listen, prove, send, smoke, token, topology, why
+from notifier.commands.failure import fail
 
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("notifier"):
             raise
-        return _fail(f"{SERVER_HINT} ({error.name} is missing)")
+        return fail(f"{SERVER_HINT} ({error.name} is missing)")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -50,21 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
     _add_addresses(demo)
 
-    token = commands.add_parser("token", help="mint a token, with the development key unless another is given")
-    token.set_defaults(command=_token)
-    _add_token_options(token)
-
-    send = commands.add_parser("send", help="send a notification")
-    send.set_defaults(command=_send)
-    _add_send_options(send)
-
-    listen = commands.add_parser("listen", help="print what arrives, one JSON object per line; reconnect and resume")
-    listen.set_defaults(command=_listen)
-    _add_target(listen)
-    listen.add_argument("--topic", action="append", default=[], help="subscribe to it; may be repeated")
-    listen.add_argument("--role", action="append", default=[], help="a role of the development token")
-    listen.add_argument("--position", help="resume from it, or earliest")
-    listen.add_argument("--all", action="store_true", help="print every frame, not only notifications")
+    token.add_to(commands)
+    send.add_to(commands)
+    listen.add_to(commands)
 
     check = commands.add_parser("check", help="explain the settings, or a token")
     check.set_defaults(command=_check)
@@ -88,44 +75,6 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="as NOTIFIER_HTTP__PORT")
     parser.add_argument("--operations-host", help="as NOTIFIER_OPERATIONS__HOST")
     parser.add_argument("--operations-port", type=int, help="as NOTIFIER_OPERATIONS__PORT")
-
-
-def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"default {DEFAULT_URL}")
-    parser.add_argument("--token", help="a token; - reads it from standard input; default: a development token")
-    parser.add_argument("--as", dest="user", default="demo", metavar="USER", help="whose development token to use")
-
-
-def _add_token_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", default="demo")
-    parser.add_argument("--tenant")
-    parser.add_argument("--role", action="append", default=[])
-    parser.add_argument("--topic", action="append", default=[], help="a pattern: * one segment, # any number")
-    parser.add_argument("--scope", action="append", default=[], help="such as notify:send, notify:broadcast")
-    parser.add_argument("--into-tenant", action="append", default=[], help="another tenant it may send into")
-    parser.add_argument("--lifetime-seconds", type=int, default=3_600)
-    parser.add_argument("--claim", action="append", default=[], metavar="NAME=JSON", help="any other claim")
-    parser.add_argument("--issuer")
-    parser.add_argument("--audience")
-    parser.add_argument("--algorithm", default="HS256")
-    parser.add_argument("--key-file", help="the secret, or the private key in PEM")
-
-
-def _add_send_options(parser: argparse.ArgumentParser) -> None:
-    _add_target(parser)
-    parser.add_argument("--user", action="append", default=[], dest="users", help="to this user; may be repeated")
-    parser.add_argument("--topic", action="append", default=[], dest="topics")
-    parser.add_argument("--role", action="append", default=[], dest="roles")
-    parser.add_argument("--everyone", action="store_true")
-    parser.add_argument("--type", default="notifier-cli.message")
-    parser.add_argument("--title")
-    parser.add_argument("--body")
-    parser.add_argument("--link")
-    parser.add_argument("--data", help="a JSON object")
-    parser.add_argument("--ttl-seconds", type=int)
-    parser.add_argument("--collapse-key")
-    parser.add_argument("--idempotency-key")
-    send_amqp.add_options(parser)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -181,115 +130,11 @@ def _run(overrides: dict[str, Any], *, demo: bool) -> int:
 
         return uvloop.run(run())
     except SettingsError as error:
-        return _fail(*error.problems, code=2)
+        return fail(*error.problems, code=2)
     except OSError as error:
         is_taken = demo and error.errno == errno.EADDRINUSE
         hint = f'; take another port: make demo ARGS="--port {settings.http.port + 1}"' if is_taken else ""
-        return _fail(f"{error.strerror or error}{hint}")
-
-
-def _token(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from notifier.access.development import mint
-    from notifier.settings import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, DEVELOPMENT_SECRET
-
-    try:
-        extra = {name: json.loads(value) for name, _, value in (claim.partition("=") for claim in options.claim)}
-        token = mint(
-            issuer=options.issuer or DEVELOPMENT_ISSUER,
-            audience=options.audience or DEVELOPMENT_AUDIENCE,
-            key=Path(options.key_file).read_text().strip() if options.key_file else DEVELOPMENT_SECRET,
-            algorithm=options.algorithm,
-            user=options.user,
-            tenant=options.tenant,
-            roles=options.role,
-            topics=options.topic,
-            scopes=options.scope,
-            tenants=options.into_tenant,
-            lifetime_seconds=options.lifetime_seconds,
-            extra=extra,
-        )
-    except json.JSONDecodeError as error:
-        return _fail(f"--claim takes NAME=JSON: {error}", code=2)
-    except (ValueError, OSError) as error:
-        return _fail(str(error), code=2)
-    print(token)
-    return 0
-
-
-def _send(options: argparse.Namespace) -> int:
-    import httpx
-
-    try:
-        data = json.loads(options.data) if options.data else None
-    except ValueError as error:
-        return _fail(f"--data takes a JSON object: {error}", code=2)
-    wanted = {
-        "to": {
-            "users": options.users,
-            "topics": options.topics,
-            "roles": options.roles,
-            "everyone": options.everyone or None,
-        },
-        "type": options.type,
-        "title": options.title,
-        "body": options.body,
-        "link": options.link,
-        "data": data,
-        "ttl_seconds": options.ttl_seconds,
-        "collapse_key": options.collapse_key,
-    }
-    wanted["to"] = {name: value for name, value in wanted["to"].items() if value}
-    body = {name: value for name, value in wanted.items() if value is not None}
-    if options.amqp:
-        return send_amqp.send(options, body)
-    headers = {"Authorization": f"Bearer {_given_token(options, ['notify:send', 'notify:broadcast'])}"}
-    if options.idempotency_key:
-        headers["Idempotency-Key"] = options.idempotency_key
-    try:
-        answer = httpx.post(f"{options.url}/notify", json=body, headers=headers, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _fail(f"{options.url} cannot be reached: {error}")
-    print(answer.text)
-    return 0 if answer.status_code == 202 else 1
-
-
-def _listen(options: argparse.Namespace) -> int:
-    from websockets.exceptions import InvalidURI
-
-    from notifier.clients.listen import Listener, Refused
-
-    url = options.url.replace("http", "ws", 1) + "/ws"
-    given = _given_token(options, [])
-    listener = Listener(
-        url,
-        # A development token is minted anew for each attempt, so that a night of listening does not end at its expiry.
-        (lambda: given) if options.token else (lambda: _given_token(options, [])),
-        topics=options.topic,
-        position=options.position,
-    )
-
-    async def run() -> None:
-        async for frame in listener:
-            if frame["type"] == "notification":
-                print(json.dumps(frame["notification"], ensure_ascii=False), flush=True)
-            elif options.all:
-                print(json.dumps(frame, ensure_ascii=False), flush=True)
-            elif frame["type"] in ("welcome", "disconnected"):
-                print(_said(frame, options.url), file=sys.stderr, flush=True)
-
-    try:
-        asyncio.run(run())
-    except (Refused, InvalidURI) as error:
-        return _fail(str(error))
-    return 0
-
-
-def _said(frame: dict[str, Any], url: str) -> str:
-    if frame["type"] == "disconnected":
-        return f"{url}: {frame['reason']}; trying again ..."
-    return f"{url}: listening as {frame['user']} of {frame['tenant']} ({frame['resume']['status']})"
+        return fail(f"{error.strerror or error}{hint}")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -303,7 +148,7 @@ def _check(options: argparse.Namespace) -> int:
         build_origins(settings)
         traces_are_off = why_not(settings)
     except SettingsError as error:
-        return _fail(*error.problems, code=2)
+        return fail(*error.problems, code=2)
     for reason in traces_are_off:
         print(f"notifier: traces are off: {reason}", file=sys.stderr)
     if options.connect:
@@ -324,19 +169,3 @@ def _openapi(_: argparse.Namespace) -> int:
 
     print(json.dumps(create_app(Settings(insecure=True)).openapi(), indent=2, ensure_ascii=False))
     return 0
-
-
-def _given_token(options: argparse.Namespace, scopes: list[str]) -> str:
-    if options.token == "-":
-        return sys.stdin.read().strip()
-    if options.token:
-        return str(options.token)
-    from notifier.trust import development_token
-
-    return development_token(user=options.user, roles=getattr(options, "role", []), topics=["#"], scopes=scopes)
-
-
-def _fail(*problems: str, code: int = 1) -> int:
-    for problem in problems:
-        print(f"notifier: {problem}", file=sys.stderr)
-    return code

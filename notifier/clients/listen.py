@@ -64,8 +64,14 @@ class Listener:
                 reason = self._judge_refusal(error)
             except OSError as error:
                 reason = str(error)
-            yield {"type": "disconnected", "position": self.position, "reason": reason}
-            await asyncio.sleep(self._pause())
+            pause = self._pause()
+            yield {
+                "type": "disconnected",
+                "position": self.position,
+                "reason": reason,
+                "after_ms": round(pause * 1000),
+            }
+            await asyncio.sleep(pause)
 
     def _connect(self) -> connect:
         self._token = self._get_token()

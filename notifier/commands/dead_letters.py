@@ -13,6 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from notifier.commands.failure import fail
+
 if TYPE_CHECKING:
     from notifier.ingress.dead_letters import DeadLetter, DeadLetters
 
@@ -125,13 +127,13 @@ def _dlq(verb: Verb, options: argparse.Namespace) -> int:
             Selection.of(options)  # Better said before anybody is asked.
         if getattr(options, "yes", True) or _is_sure():
             return asyncio.run(_run(verb, options, url, prefix))
-        return _fail("nothing was dropped")
+        return fail("nothing was dropped")
     except SettingsError as error:
-        return _fail(*error.problems, "or say where the queue is: --amqp amqp://…", code=2)
+        return fail(*error.problems, "or say where the queue is: --amqp amqp://…", code=2)
     except ValueError as error:
-        return _fail(str(error), code=2)
+        return fail(str(error), code=2)
     except BrokerError as error:
-        return _fail(str(error))
+        return fail(str(error))
 
 
 def _target(options: argparse.Namespace) -> tuple[str, str]:
@@ -236,7 +238,7 @@ async def _selected(letters: "DeadLetters", options: argparse.Namespace) -> Asyn
 
 def _none(letters: "DeadLetters", options: argparse.Namespace) -> int:
     more = f"; of {letters.waiting} the first {options.limit} were looked at, --limit looks at more"
-    return _fail("there is no such dead letter" + (more if letters.waiting > options.limit else ""))
+    return fail("there is no such dead letter" + (more if letters.waiting > options.limit else ""))
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
@@ -312,9 +314,3 @@ def _safe(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-def _fail(*problems: str, code: int = 1) -> int:
-    for problem in problems:
-        print(f"notifier: {problem}", file=sys.stderr)
-    return code

@@ -5,8 +5,9 @@ It needs neither a shell nor curl, and starts in a moment: the standard library 
 
 import argparse
 import os
-import sys
 from typing import Final
+
+from notifier.commands.failure import fail
 
 TIMEOUT_SECONDS: Final = 3.0
 HOST: Final = "NOTIFIER_OPERATIONS__HOST"
@@ -32,26 +33,21 @@ def _health(options: argparse.Namespace) -> int:
 
     settings, _, problems = with_files(os.environ, {HOST, PORT})
     if problems:
-        return _fail(problems[0], code=2)
+        return fail(problems[0], code=2)
     given = settings.get(HOST, "127.0.0.1") if options.host is None else options.host
     host = ANY_ADDRESS.get(given, given)
     try:
         port = int(settings.get(PORT, "9000")) if options.port is None else options.port
     except ValueError:
-        return _fail(f"{PORT} is not a number", code=2)
+        return fail(f"{PORT} is not a number", code=2)
     connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/livez" if options.live else "/readyz")
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace").rstrip()
     except (OSError, OverflowError, HTTPException) as error:
-        return _fail(f"{host} port {port} cannot be reached: {error}")
+        return fail(f"{host} port {port} cannot be reached: {error}")
     finally:
         connection.close()
     print(text)
     return 0 if answer.status == 200 else 1
-
-
-def _fail(problem: str, *, code: int = 1) -> int:
-    print(f"notifier: {problem}", file=sys.stderr)
-    return code

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from notifier.commands.failure import fail
+from notifier.commands.target import DEFAULT_URL
+
 if TYPE_CHECKING:
     from notifier.clients.prove.proof import Proof
     from notifier.clients.prove.verdict import Verdict
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TOKEN_SECONDS: Final = 30.0
 SHOWN: Final = 5
 MINTED_SENDERS: Final = 4  # Each has limits of its own. Where tokens are given, one caller has to do.
@@ -93,9 +95,9 @@ def _prove(options: argparse.Namespace) -> int:
             )
             verdict = runner.run(_run(proof, options.settle_seconds))
     except ValueError as error:
-        return _fail(str(error), code=2)
+        return fail(str(error), code=2)
     except (OSError, ProofFailed) as error:
-        return _fail(str(error))
+        return fail(str(error))
     print(json.dumps(verdict.as_json()) if options.json else "\n".join(_lines(verdict)))
     return 0 if verdict.is_clean else 1
 
@@ -222,8 +224,3 @@ def _share(text: str) -> float:
     if not 0 <= (number := float(text)) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
     return number
-
-
-def _fail(problem: str, *, code: int = 1) -> int:
-    print(f"notifier: {problem}", file=sys.stderr)
-    return code

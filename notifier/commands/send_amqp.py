@@ -5,11 +5,12 @@ import asyncio
 import json
 import logging
 import os
-import sys
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+
+from notifier.commands.failure import fail
 
 if TYPE_CHECKING:
     from aio_pika import Message
@@ -45,11 +46,11 @@ def send(options: argparse.Namespace, request: Mapping[str, Any]) -> int:
 
     logging.basicConfig(level=logging.CRITICAL)  # Libraries tell of refusals too, at length.
     if urlsplit(options.amqp).scheme not in ("amqp", "amqps") or not urlsplit(options.amqp).hostname:
-        return _fail("--amqp takes amqp:// or amqps:// and a host", code=2)
+        return fail("--amqp takes amqp:// or amqps:// and a host", code=2)
     try:
         answer = asyncio.run(_send(options, json.dumps(request).encode()))
     except (BrokerError, NotSent) as error:
-        return _fail(str(error))
+        return fail(str(error))
     print(json.dumps(answer, ensure_ascii=False))
     return 0 if answer["status"] in ("confirmed", "queued") else 1
 
@@ -117,8 +118,3 @@ async def _ask(
         silence = f"it is in the queue, and no answer came within {ANSWER_SECONDS:g} seconds"
         raise NotSent(f"{silence}: no replica takes requests, or it may not write to amq.default") from None
     return said
-
-
-def _fail(problem: str, *, code: int = 1) -> int:
-    print(f"notifier: {problem}", file=sys.stderr)
-    return code

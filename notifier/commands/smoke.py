@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 import secrets
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
+from notifier.commands.failure import fail
+from notifier.commands.target import DEFAULT_URL
+
 TYPE: Final = "notifier-cli.smoke"
 POST_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.5
@@ -34,11 +35,11 @@ def _smoke(options: argparse.Namespace) -> int:
     try:
         token = options.token_file.read_text().strip() if options.token_file else _development_token()
     except OSError as error:
-        return _fail(f"--token-file: {error}", code=2)
+        return fail(f"--token-file: {error}", code=2)
     try:
         print(asyncio.run(_Attempt(options.url, token).run(within_seconds=options.within_seconds)))
     except SmokeFailed as error:
-        return _fail(f"{options.url}: {error}")
+        return fail(f"{options.url}: {error}")
     return 0
 
 
@@ -108,8 +109,3 @@ def _development_token() -> str:
     from notifier.trust import development_token
 
     return development_token(user="smoke", scopes=["notify:send"])
-
-
-def _fail(problem: str, *, code: int = 1) -> int:
-    print(f"notifier: {problem}", file=sys.stderr)
-    return code

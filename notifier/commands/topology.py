@@ -2,8 +2,9 @@
 
 import argparse
 import re
-import sys
 from typing import TYPE_CHECKING, Final
+
+from notifier.commands.failure import fail
 
 if TYPE_CHECKING:
     from notifier.broker.formats import Plan
@@ -50,9 +51,9 @@ def _topology(options: argparse.Namespace) -> int:
     try:
         plan = _plan(options, read_settings())
     except SettingsError as error:
-        return _fail(*error.problems)
+        return fail(*error.problems, code=2)
     except _CannotPrint as error:
-        return _fail(str(error))
+        return fail(str(error), code=2)
     match options.format:
         case "definitions":
             print(as_definitions(plan))
@@ -104,9 +105,3 @@ def _tenant(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text, re.ASCII):
         raise argparse.ArgumentTypeError("a tenant is 1 to 64 letters, digits, _ and -")
     return text
-
-
-def _fail(*problems: str) -> int:
-    for problem in problems:
-        print(f"notifier: {problem}", file=sys.stderr)
-    return 2

@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from notifier.commands.conclusions import Conclusion, accepted_ms, conclude, counted, said_of
+from notifier.commands.failure import fail
 
 if TYPE_CHECKING:
     from notifier.clients.operations import Reply
@@ -39,8 +39,7 @@ def _why(options: argparse.Namespace) -> int:
         named = options.operations or [DEFAULT_OPERATIONS]
         replicas = list(dict.fromkeys(address for url in named for address in addresses(url)))
     except ValueError as error:
-        print(f"notifier: {error}", file=sys.stderr)
-        return 2
+        return fail(str(error), code=2)
     params = {"user": options.user, "tenant": options.tenant}
     replies = asyncio.run(ask_all(replicas, f"/notifications/{options.id}", params))
     conclusion = conclude(replies, options.id, options.user)

@@ -94,7 +94,7 @@ async def test_listen_goes_on_after_the_service_was_killed_and_started_again(sta
         await run("send", "--url", first.url, "--user", "ann", "--title", "before")
         before = await listener.line()
         first.stop(signal.SIGKILL)
-        await listener.says("; trying again")
+        await listener.says("; trying again in 0.")
         second = start_replica(HTTP__PORT=str(first.port))
         await listener.says("(reset)")
         await run("send", "--url", second.url, "--user", "ann", "--title", "after")

@@ -1,0 +1,58 @@
+"""`notifier listen`: prints what arrives, one JSON object per line, reconnects and resumes."""
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import Any
+
+from notifier.commands.failure import fail
+from notifier.commands.target import add_target, given_token
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its options."""
+    listen = commands.add_parser("listen", help="print what arrives, one JSON object per line; reconnect and resume")
+    listen.set_defaults(command=_listen)
+    add_target(listen)
+    listen.add_argument("--topic", action="append", default=[], help="subscribe to it; may be repeated")
+    listen.add_argument("--role", action="append", default=[], help="a role of the development token")
+    listen.add_argument("--position", help="resume from it, or earliest")
+    listen.add_argument("--all", action="store_true", help="print every frame, not only notifications")
+
+
+def _listen(options: argparse.Namespace) -> int:
+    from websockets.exceptions import InvalidURI
+
+    from notifier.clients.listen import Listener, Refused
+
+    url = options.url.replace("http", "ws", 1) + "/ws"
+    given = given_token(options, [])
+    listener = Listener(
+        url,
+        # A development token is minted anew for each attempt, so that a night of listening does not end at its expiry.
+        (lambda: given) if options.token else (lambda: given_token(options, [])),
+        topics=options.topic,
+        position=options.position,
+    )
+
+    async def run() -> None:
+        async for frame in listener:
+            if frame["type"] == "notification":
+                print(json.dumps(frame["notification"], ensure_ascii=False), flush=True)
+            elif options.all:
+                print(json.dumps(frame, ensure_ascii=False), flush=True)
+            elif frame["type"] in ("welcome", "disconnected"):
+                print(_said(frame, options.url), file=sys.stderr, flush=True)
+
+    try:
+        asyncio.run(run())
+    except (Refused, InvalidURI) as error:
+        return fail(str(error))
+    return 0
+
+
+def _said(frame: dict[str, Any], url: str) -> str:
+    if frame["type"] == "disconnected":
+        return f"{url}: {frame['reason']}; trying again in {frame['after_ms'] / 1000:.1f} s"
+    return f"{url}: listening as {frame['user']} of {frame['tenant']} ({frame['resume']['status']})"
