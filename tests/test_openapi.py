@@ -43,10 +43,12 @@ def error_classes() -> set[str]:
 def raised_codes() -> dict[str, str]:
     """Each code that the source gives to an error of ours, with the name of what is called with it.
 
-    The routes of the demo page are left out: they are no part of the interface. So is the queue door, which is no HTTP.
+    The routes of the demo page are left out: they are no part of the interface. So is the queue door, which is no HTTP,
+    and the Python client, whose errors are its own.
     """
     classes, found = error_classes(), {}
     for file in {*(ROOT / "notifier").rglob("*.py")} - {
+        *(ROOT / "notifier/clients").rglob("*.py"),
         ROOT / "notifier/demo.py",
         ROOT / "notifier/ingress/requests.py",
     }:
@@ -187,6 +189,10 @@ def test_the_service_answers_as_it_is_described(
         if "Idempotency-Key" in case.headers and mode is GenerationMode.POSITIVE:
             # Else the examples, which are fond of the key "0", would mostly be refused as its reuse.
             case.headers["Idempotency-Key"] += f" {sum(statuses.values())}"
+            if "cloudevents" in (case.media_type or ""):
+                del case.headers[
+                    "Idempotency-Key"
+                ]  # An event has its own: OpenAPI cannot say that they exclude each other.
         with requests.Session() as session:
             answer = case.call(base_url=open_replica.url, headers=bearer(), session=session)
         statuses[answer.status_code] += 1

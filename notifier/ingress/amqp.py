@@ -113,8 +113,9 @@ class QueueDoor:
             requests = read_message(message, require_message_id=self._require_message_id)
         except NotifierError as error:
             return Taken(message, error=error, trace=trace)
-        if trace is not None:
-            requests = [request._replace(trace=trace.place()) for request in requests]
+        requests = [
+            request._replace(trace=None if trace is None else trace.place(request.trace)) for request in requests
+        ]
         envelopes: list[Envelope] = []
         for index, item in enumerate(self._pipeline.seal_batch(requests)):
             if isinstance(item, NotifierError):

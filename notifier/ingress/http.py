@@ -29,9 +29,10 @@ from notifier.core.pipeline import Request as Sending
 from notifier.core.strict_json import parse
 from notifier.ingress.answers import accepted, results
 from notifier.ingress.body import headers_of, is_json, media_type, read_body
+from notifier.ingress.cloud_events import EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE, open_event
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
 from notifier.ingress.problems import refuse
-from notifier.ingress.schemas import BatchItem, NotificationRequest, read_request
+from notifier.ingress.schemas import Opened, open_item, open_request
 from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
 
 SLICE_ITEMS: Final = 50  # In one turn of the event loop: a full batch must not hold it.
@@ -105,19 +106,22 @@ class HttpDoor:
         headers = headers_of(request)
         caller = self._enter(request, headers)
         self._spend(request, "send", caller)
-        if not is_json(media_type(headers)):
-            raise UnsupportedMediaType("unsupported_media_type", "send application/json")
-        key = _idempotency_header(headers)
+        media = media_type(headers)
+        if not is_json(media) or media == EVENTS_MEDIA_TYPE:
+            raise UnsupportedMediaType("unsupported_media_type", f"send application/json or {EVENT_MEDIA_TYPE}")
+        key, is_event = _idempotency_header(headers), media == EVENT_MEDIA_TYPE
+        _check_one_key(key, is_event=is_event)
         body = await read_body(
             request.receive, headers, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=self._body_seconds
         )
-        notification = read_request(NotificationRequest, parse(body)).notification(caller.tenant)
+        opened = (open_event if is_event else open_request)(parse(body))
+        notification = opened.request.notification(caller.tenant)
         everyone = notification.audience.everyone
         self._guard.authorise(caller, notification.tenant, everyone)
         if everyone:
             self._spend(request, "broadcast", caller)
         trace = _trace(request)
-        sending = Sending(notification, _key(caller, key), None if trace is None else trace())
+        sending = Sending(notification, _key(caller, opened.key or key), None if trace is None else trace(opened.trace))
         receipt = await self._pipeline.send_notification(sending)
         replayed = {"Idempotent-Replayed": "true"} if receipt.is_replay else None
         return _json(202, accepted(receipt), replayed)
@@ -127,15 +131,18 @@ class HttpDoor:
         headers = headers_of(request)
         caller = self._enter(request, headers)
         media = media_type(headers)
-        if not (is_json(media) or media in LINE_MEDIA_TYPES):
-            raise UnsupportedMediaType("unsupported_media_type", "send application/json or application/x-ndjson")
-        key = _idempotency_header(headers)
+        if not (is_json(media) or media in LINE_MEDIA_TYPES) or media == EVENT_MEDIA_TYPE:
+            wanted = f"send application/json, application/x-ndjson or {EVENTS_MEDIA_TYPE}"
+            raise UnsupportedMediaType("unsupported_media_type", wanted)
+        key, are_events = _idempotency_header(headers), media == EVENTS_MEDIA_TYPE
+        _check_one_key(key, is_event=are_events)
         body = await read_body(
             request.receive, headers, limit_bytes=BATCH_LIMIT_BYTES, within_seconds=self._body_seconds
         )
         values = _lines(body) if media in LINE_MEDIA_TYPES else _array(body)
         self._spend(request, "batch", caller, len(values))
-        sealed = await self._seal_all(caller, values, key, _trace(request))
+        batch = _Batch(values, open_event if are_events else open_item, key, _trace(request))
+        sealed = await self._seal_all(caller, batch)
         broadcasts = sum(isinstance(item, Envelope) and item.audience.everyone for item in sealed)
         if broadcasts:
             self._spend(request, "broadcast", caller, broadcasts)
@@ -155,28 +162,42 @@ class HttpDoor:
     def _spend(self, request: Request, limit: str, caller: Identity, cost: int = 1) -> None:
         request.scope["state"]["standing"] = self._guard.spend(limit, caller, cost)
 
-    async def _seal_all(
-        self, caller: Identity, values: Sequence[object], key: str | None, trace: Callable[[], Trace | None] | None
-    ) -> list[Envelope | NotifierError]:
-        """Read and seal each item, or say what is wrong with it; `key` is that of the whole batch."""
+    async def _seal_all(self, caller: Identity, batch: "_Batch") -> list[Envelope | NotifierError]:
+        """Read and seal each item, or say what is wrong with it."""
         # Nearly always the same tenant, so it is asked once. A refusal is not kept, and raised anew.
         authorise = cache(partial(self._guard.authorise, caller))
         sealed: list[Envelope | NotifierError] = []
-        for start in range(0, len(values), SLICE_ITEMS):
+        for start in range(0, len(batch.values), SLICE_ITEMS):
             read: list[Sending | NotifierError] = []
-            for index, value in enumerate(values[start : start + SLICE_ITEMS], start):
+            for index, value in enumerate(batch.values[start : start + SLICE_ITEMS], start):
                 try:
-                    item = read_request(BatchItem, value)
-                    notification = item.notification(caller.tenant)
+                    item = batch.open(value)
+                    notification = item.request.notification(caller.tenant)
                     authorise(notification.tenant, notification.audience.everyone)
                 except NotifierError as error:
                     read.append(error)
                 else:
-                    own = item.idempotency_key or (None if key is None else f"{key}/{index}")
-                    read.append(Sending(notification, _key(caller, own), None if trace is None else trace()))
+                    own = item.key or (None if batch.key is None else f"{batch.key}/{index}")
+                    trace = None if batch.trace is None else batch.trace(item.trace)
+                    read.append(Sending(notification, _key(caller, own), trace))
             sealed += self._pipeline.seal_batch(read)
             await asyncio.sleep(0)
         return sealed
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch, and how its items are read; `key` is that of the whole of it."""
+
+    values: Sequence[object]
+    open: Callable[[object], Opened]
+    key: str | None
+    trace: Callable[[Trace | None], Trace | None] | None
+
+
+def _check_one_key(header: str | None, *, is_event: bool) -> None:
+    if is_event and header is not None:
+        raise BadRequest("idempotency_key_invalid", "the key of a CloudEvent is its source and id: send no header")
 
 
 def _idempotency_header(headers: Mapping[str, str]) -> str | None:
@@ -191,9 +212,12 @@ def _idempotency_header(headers: Mapping[str, str]) -> str | None:
     return value
 
 
-def _trace(request: Request) -> Callable[[], Trace | None] | None:
-    """What gives each notification of the request its place in the caller's trace; None while that is not recorded."""
-    trace: Callable[[], Trace | None] | None = request.scope["state"].get("trace")
+def _trace(request: Request) -> Callable[[Trace | None], Trace | None] | None:
+    """What gives each notification of the request its place in the caller's trace, or in the one that it names itself.
+
+    None while no trace is recorded.
+    """
+    trace: Callable[[Trace | None], Trace | None] | None = request.scope["state"].get("trace")
     return trace
 
 

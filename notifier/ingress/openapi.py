@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
+from notifier.ingress.cloud_events import EVENT_EXAMPLE, EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE, CloudEvent
 from notifier.ingress.problems import MEDIA_TYPE, TYPE_PREFIX
 from notifier.ingress.schemas import BatchItem, NotificationRequest
 
@@ -155,7 +156,8 @@ NOTIFY_ROUTE: Final[dict[str, Any]] = {
                 "application/json": {
                     "schema": {"$ref": "#/components/schemas/NotificationRequest"},
                     "example": EXAMPLE,
-                }
+                },
+                EVENT_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/CloudEvent"}, "example": EVENT_EXAMPLE},
             },
         },
     },
@@ -181,6 +183,15 @@ BATCH_ROUTE: Final[dict[str, Any]] = {
                     },
                     "example": [EXAMPLE],
                 },
+                EVENTS_MEDIA_TYPE: {
+                    "schema": {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": 1_000,
+                        "items": {"$ref": "#/components/schemas/CloudEvent"},
+                    },
+                    "example": [EVENT_EXAMPLE],
+                },
                 "application/x-ndjson": _LINES,
                 "application/jsonl": _LINES,
             },
@@ -200,7 +211,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of the app."""
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     _, schemas = models_json_schema(
-        [(NotificationRequest, "validation"), (BatchItem, "validation"), (Problem, "serialization")],
+        [
+            (NotificationRequest, "validation"),
+            (BatchItem, "validation"),
+            (CloudEvent, "validation"),
+            (Problem, "serialization"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     components = document.setdefault("components", {})

@@ -1,8 +1,9 @@
 """From a message of the request queue to what it asks for, held against the same rules as a request over HTTP."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -23,7 +24,8 @@ from notifier.core.notification import IdempotencyKey, Notification
 from notifier.core.pipeline import Request
 from notifier.core.strict_json import parse
 from notifier.ingress.body import is_json
-from notifier.ingress.schemas import NotificationRequest, read_request
+from notifier.ingress.cloud_events import EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE, open_event
+from notifier.ingress.schemas import Opened, open_request
 from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
 
 _ROUTING_KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.(send|broadcast)", re.ASCII)
@@ -37,8 +39,8 @@ class MessageTrace(Protocol):
     def trace_id(self) -> str | None:
         """For log lines."""
 
-    def place(self) -> Trace | None:
-        """Give one of its notifications its place in the trace."""
+    def place(self, origin: Trace | None = None) -> Trace | None:
+        """Give one of its notifications its place in the trace, or in the one that it says it comes from."""
 
     def end(self, error: str | None) -> None:
         """The message is acknowledged; `error` is the code with which it was given up."""
@@ -60,22 +62,32 @@ class Taken:
 
 
 def read_message(message: AbstractIncomingMessage, *, require_message_id: bool) -> list[Request]:
-    """Read one notification, or an array of them, which is taken as a whole. Raises what is wrong with it."""
+    """Read one notification, or an array of them, which is taken as a whole. Raises what is wrong with it.
+
+    The trace of each is the one that it says it comes from itself.
+    """
     _check_decoded(message)
     tenant, may_broadcast = _route(message.routing_key or "")
-    message_id = _message_id(message.message_id, is_required=require_message_id)
-    _check_encoding(message)
+    media = _media(message)
+    are_events = media in (EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE)
+    message_id = _message_id(message.message_id, is_required=require_message_id and not are_events)
     caller = f"{tenant} {message.user_id or 'amqp'}"
     value = _parse(message.body)
+    if are_events and isinstance(value, list) != (media == EVENTS_MEDIA_TYPE):
+        raise InvalidNotification(
+            [Violation("", "wrong_type", f"{media} is an event, or an array of them with -batch")]
+        )
+    read = partial(_read, open_event if are_events else open_request, tenant=tenant, may_broadcast=may_broadcast)
     if not isinstance(value, list):
-        return [Request(_notification(value, tenant, may_broadcast), _key(caller, message_id))]
+        notification, key, trace = read(value)
+        return [Request(notification, _key(caller, key or message_id), trace)]
     requests = []
     for index, item in enumerate(_counted(value)):
         try:
-            notification = _notification(item, tenant, may_broadcast)
+            notification, key, trace = read(item)
         except NotifierError as error:
             raise at_item(index, error) from None
-        requests.append(Request(notification, _key(caller, message_id and f"{message_id}/{index}")))
+        requests.append(Request(notification, _key(caller, key or (message_id and f"{message_id}/{index}")), trace))
     return requests
 
 
@@ -104,12 +116,14 @@ def _message_id(message_id: str | None, *, is_required: bool) -> str | None:
     return message_id
 
 
-def _check_encoding(message: AbstractIncomingMessage) -> None:
+def _media(message: AbstractIncomingMessage) -> str:
+    """The media type, lower case, without parameters."""
     if (message.content_encoding or "identity").lower() not in ("identity", "utf-8"):
         raise UnsupportedMediaType("unsupported_content_encoding", "send the body without a content encoding")
     media = (message.content_type or "application/json").partition(";")[0].strip().lower()
     if not is_json(media):
         raise UnsupportedMediaType("unsupported_media_type", "send application/json")
+    return media
 
 
 def _parse(body: bytes) -> object:
@@ -129,13 +143,16 @@ def _counted(values: Sequence[object]) -> Sequence[object]:
     return values
 
 
-def _notification(value: object, tenant: Tenant, may_broadcast: bool) -> Notification:
-    notification = read_request(NotificationRequest, value).notification(tenant)
+def _read(
+    opening: Callable[[object], Opened], value: object, *, tenant: Tenant, may_broadcast: bool
+) -> tuple[Notification, str | None, Trace | None]:
+    opened = opening(value)
+    notification = opened.request.notification(tenant)
     if notification.tenant != tenant:
         raise Forbidden("tenant_forbidden", f"a message with this routing key is for the tenant {tenant} alone")
     if notification.audience.everyone and not may_broadcast:
         raise Forbidden("broadcast_forbidden", f"everyone needs the routing key {tenant}.broadcast")
-    return notification
+    return notification, opened.key, opened.trace
 
 
 def at_item(index: int, error: NotifierError) -> NotifierError:

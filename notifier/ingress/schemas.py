@@ -3,13 +3,14 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from notifier.core.audience import EVERYONE, Address, Audience
+from notifier.core.envelope import Trace
 from notifier.core.errors import InvalidNotification, Violation
 from notifier.core.identity import Tenant
 from notifier.core.notification import Notification
@@ -18,6 +19,7 @@ from notifier.core.strict_json import DEPTH_LIMIT, FLAWS_LIMIT, escape, flaws, i
 USER_CHARACTERS: Final = 256
 ROLE_CHARACTERS: Final = 128
 TOPIC_PATTERN: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9}$"
+_Model = TypeVar("_Model", bound=BaseModel)
 _Request = TypeVar("_Request", bound="NotificationRequest")
 # A path of one slash, or https with a host: what a browser cannot take for another site or another scheme.
 _LINK_PATTERN: Final = r"^(/|/[^/\s\\][^\s\\]*|https://[^/?#\s\\][^\s\\]*)$"
@@ -167,17 +169,47 @@ class BatchItem(NotificationRequest):
     idempotency_key: Key | None = None
 
 
+class Opened(NamedTuple):
+    """What came in at a door, out of its wrapping.
+
+    Args:
+        key: what makes a repeat of it harmless, where it says so itself.
+        trace: the trace that it says it comes from; None: that of the request or message that brought it.
+    """
+
+    request: NotificationRequest
+    key: str | None = None
+    trace: Trace | None = None
+
+
+def open_request(value: object) -> Opened:
+    """Read a notification to send. Raises InvalidNotification."""
+    return Opened(read_request(NotificationRequest, value))
+
+
+def open_item(value: object) -> Opened:
+    """Read a notification of a batch, which may have a key of its own. Raises InvalidNotification."""
+    item = read_request(BatchItem, value)
+    return Opened(item, item.idempotency_key)
+
+
 def read_request(model: type[_Request], value: object) -> _Request:
     """Hold a parsed JSON value against the rules. Raises InvalidNotification that names each broken one."""
-    try:
-        request: _Request = model.__pydantic_validator__.validate_python(value)
-    except ValidationError as error:
-        raise InvalidNotification(flaws(value) or _violations(error)) from None
+    request = read_model(model, value)
     # What the rules leave open; elsewhere they take neither a mark nor half of a surrogate pair.
     data = request.data
     if is_clean(request.title) and is_clean(request.body) and (data is None or is_clean(data, depth=DEPTH_LIMIT - 1)):
         return request
     raise InvalidNotification(flaws(value))
+
+
+def read_model(model: type[_Model], value: object, *, depth: int = DEPTH_LIMIT) -> _Model:
+    """Hold a parsed JSON value against the rules of a model alone. Raises InvalidNotification."""
+    try:
+        read: _Model = model.__pydantic_validator__.validate_python(value)
+    except ValidationError as error:
+        raise InvalidNotification(flaws(value, depth=depth) or _violations(error)) from None
+    return read
 
 
 def _violations(error: ValidationError) -> list[Violation]:

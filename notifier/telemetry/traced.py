@@ -20,8 +20,8 @@ class RequestTrace(Protocol):
     def trace_id(self) -> str | None:
         """For its log line."""
 
-    def place(self) -> Trace | None:
-        """Give one of its notifications its place in the trace."""
+    def place(self, origin: Trace | None = None) -> Trace | None:
+        """Give one of its notifications its place in the trace, or in the one that it says it comes from."""
 
     def note_status(self, status: int) -> None:
         """It is being answered."""

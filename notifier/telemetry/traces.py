@@ -14,7 +14,16 @@ from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    get_current_span,
+)
 from opentelemetry.trace import set_span_in_context as below
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp
@@ -54,7 +63,7 @@ class Places:
 class Work:
     """A request or a message under way: a span below that of its caller."""
 
-    def __init__(self, begin_child: Callable[[SpanContext], Span], span: Span, *, is_callers: bool) -> None:
+    def __init__(self, begin_child: Callable[..., Span], span: Span, *, is_callers: bool) -> None:
         self._begin_child = begin_child
         self._context = span.get_span_context()
         self._is_recorded = span.is_recording()
@@ -62,11 +71,17 @@ class Work:
         is_one = is_callers or self._is_recorded  # A trace that only we know of, and do not record, is none.
         self.trace_id = f"{self._context.trace_id:032x}" if is_one else None
 
-    def place(self) -> Trace | None:
-        """Begin the span of one of its notifications. None when the sampler has decided against this trace."""
-        if not self._is_recorded:
+    def place(self, origin: Trace | None = None) -> Trace | None:
+        """Begin the span of one of its notifications. None when the sampler has decided against this trace.
+
+        `origin`: the trace that the notification says it comes from. It goes on with that, and links to this one.
+        """
+        caller = None if origin is None else _named(origin)
+        if caller is None and not self._is_recorded:
             return None
-        span = self._begin_child(self._context)
+        span = self._begin_child(self._context) if caller is None else self._begin_child(caller, Link(self._context))
+        if not span.is_recording():
+            return None
         context = span.get_span_context()
         parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
         return Trace(parent, context.trace_state.to_header(), span)
@@ -130,10 +145,10 @@ class Traces:
         span = self._tracer.start_span(name, context, kind, attributes)
         return Work(self._begin_notification, span, is_callers=context is not _EMPTY)
 
-    def _begin_notification(self, parent: SpanContext) -> Span:
+    def _begin_notification(self, parent: SpanContext, *links: Link) -> Span:
         """Accepted now; it ends when the journal has it."""
         name, attributes = f"send {self._places.journal}", self._operation("send", "send", self._places.journal)
-        return self._tracer.start_span(name, _under(parent), SpanKind.PRODUCER, attributes)
+        return self._tracer.start_span(name, _under(parent), SpanKind.PRODUCER, attributes, links)
 
     # -- through the journal -------------------------------------------------------------------------------------
 
@@ -250,6 +265,12 @@ def extracted(headers: Mapping[str, object]) -> Context:
     if state and len(state) <= TRACESTATE_CHARACTERS:
         carrier["tracestate"] = state
     return _W3C.extract(carrier, _EMPTY)
+
+
+def _named(trace: Trace) -> SpanContext | None:
+    """The span that a notification names; None for none, and for one that breaks the rules."""
+    context = extracted({"traceparent": trace.parent, "tracestate": trace.state})
+    return None if context is _EMPTY else get_current_span(context).get_span_context()
 
 
 def _text(value: object) -> str | None:

@@ -14,7 +14,7 @@ from notifier.core.errors import BadRequest, Forbidden, InvalidNotification, Not
 from notifier.core.notification import IdempotencyKey
 from notifier.core.pipeline import Request
 from notifier.ingress.requests import Taken, read_message
-from tests.ingress.builders import notification
+from tests.ingress.builders import event, notification
 
 
 def message(body: object = None, *, key: str = "default.send", **properties: Any) -> IncomingMessage:
@@ -50,6 +50,13 @@ def test_items_of_an_array_have_the_message_id_and_their_index_as_their_keys() -
         IdempotencyKey("amqp", "acme shop", "m/0"),
         IdempotencyKey("amqp", "acme shop", "m/1"),
     ]
+
+
+def test_an_event_brings_its_key_and_needs_no_message_id() -> None:
+    (alone,) = read(event(id="7"), content_type="application/cloudevents+json", message_id=None)
+    (of_a_batch,) = read([event(id="7")], content_type="application/cloudevents-batch+json", message_id="m")
+
+    assert alone.key == of_a_batch.key == IdempotencyKey("amqp", "default amqp", "cloudevent /test 7")
 
 
 @pytest.mark.parametrize("missing", [None, ""])

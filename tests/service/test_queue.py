@@ -102,7 +102,8 @@ async def test_a_message_is_delivered_as_a_post_would_be(replica: Replica, backe
 
 
 async def test_the_example_of_the_readme_works(replica: Replica, amqp_url: str) -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    (example,) = [each for each in examples if "aio_pika" in each]
     example = example.replace("amqp://guest:guest@127.0.0.1/", amqp_url).replace(
         "notifier.ingest", f"{MODULE_PREFIX}.ingest"
     )

@@ -1,6 +1,7 @@
 """Traces: from a caller's `traceparent` to the sessions of every replica, as a collector takes them."""
 
 import asyncio
+import json
 import os
 import secrets
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.ingress.builders import notification
+from tests.ingress.builders import event, notification
 from tests.otlp import Collector, Received, collector
 from tests.replica import Replica
 from tests.service.client import complaints, session
@@ -177,6 +178,26 @@ async def test_a_message_goes_on_with_the_trace_of_its_headers(
     assert send.parent_id == taken.span_id
     assert {(span.trace_id, span.parent_id) for span in delivered} == {(caller.trace_id, send.span_id)}
     assert pods(delivered) == {"first", "second"}
+
+
+@pytest.mark.parametrize("path", ["/notify", "/notify/batch"])
+async def test_an_event_goes_on_with_its_own_trace_and_links_to_the_request(
+    http: httpx.AsyncClient, sink: Collector, path: str
+) -> None:
+    """CloudEvents, distributed tracing: the attribute is the trace of the event, the header that of the way here."""
+    caller, origin = Caller(), Caller()
+    said: Any = event("gus", id=origin.trace_id, **origin.headers)
+    media = "application/cloudevents+json"
+    if path == "/notify/batch":
+        said, media = [said], "application/cloudevents-batch+json"
+    answer = await http.post(path, content=json.dumps(said), headers={"content-type": media, **caller.headers})
+    sent_id = (answer.json()["results"][0] if path == "/notify/batch" else answer.json())["id"]
+
+    (send,) = await sink.named(SEND, messaging_message_id=sent_id)
+    (door,) = of_trace(await sink.named(f"POST {path}"), caller.trace_id)
+    delivered = await sink.named(DELIVER, 2, messaging_message_id=sent_id)
+    assert (send.trace_id, send.parent_id, send.links) == (origin.trace_id, origin.span_id, {door.span_id})
+    assert {span.trace_id for span in delivered} == {origin.trace_id}
 
 
 async def test_a_dead_letter_says_why_in_its_span_and_its_line(
