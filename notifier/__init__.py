@@ -40,6 +40,7 @@ A session, from connect to close:
     transports/conversation.py  subscribe, unsubscribe, refresh, ping
     core/pulse.py               heartbeats with the position; the end of its token; a client that takes nothing more
     core/outage.py              degraded, when the journal is away; restored
+    core/canary.py              a notification to ourselves, to see that all of this works
     core/drain.py               reconnect, a little later, elsewhere
     transports/closing.py       the close code says whether to come back
 

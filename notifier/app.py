@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 from notifier.access.gate import Gate
 from notifier.access.limits import Limits
 from notifier.access.topics import grant
+from notifier.core.canary import Canary
 from notifier.core.drain import close_paced
 from notifier.core.envelope import Position
 from notifier.core.errors import NotifierError, Unavailable, UpgradeRequired
@@ -41,7 +42,7 @@ from notifier.ingress.problems import answer_error, problem_response
 from notifier.journal.memory import MemoryJournal
 from notifier.settings import Settings
 from notifier.telemetry.answers import Answers
-from notifier.telemetry.inspection import Inspection
+from notifier.telemetry.inspection import Inspection, canary_readings
 from notifier.telemetry.loop_lag import LoopLag
 from notifier.telemetry.memory import memory_limit_bytes
 from notifier.telemetry.metrics import Metrics, Reading
@@ -81,6 +82,8 @@ class Service:
         self.metrics.watch(self._readings())
         if self.traces is not None:
             self.metrics.watch(self.traces.readings())
+        if self.canary is not None:
+            self.metrics.watch(canary_readings(self.canary))
         if self.rabbit is not None:
             self.metrics.watch(journal_readings(self.rabbit))
         if self.queue_door is not None:
@@ -125,11 +128,24 @@ class Service:
         )
 
         self.outage = Outage(self.journal, self.hub, self.frames)
+        self.canary = self._build_canary()
         begin_trace = None if self.traces is None else self.traces.begin_message
         self.queue_door = (
             None
             if settings.queue_url is None
             else build_queue_door(settings, self.pipeline, self._check_open, begin_trace=begin_trace)
+        )
+
+    def _build_canary(self) -> Canary | None:
+        rabbit, every_seconds = self.rabbit, self._settings.operations.canary_seconds
+        if not every_seconds:
+            return None
+        return Canary(
+            self.journal,
+            self.hub,
+            every_seconds=every_seconds,
+            is_excused=lambda: self.gate.is_starting or (rabbit is not None and not rabbit.is_connected),
+            rebuild=(lambda: None) if rabbit is None else rabbit.read_anew,
         )
 
     def _build_access(self) -> None:
@@ -295,10 +311,12 @@ class Service:
         checks = {
             "journal": journal,
             "queue": self._queue_state(),
+            "canary": "off" if self.canary is None else "missing" if self.canary.is_missing else "ok",
             "workers": "ok" if runs else "failed",
             "drain": "ending" if self.is_ending else "ok",
         }
-        return is_journal_ready and runs and not self.is_ending, checks
+        delivers = self.canary is None or not self.canary.is_missing
+        return is_journal_ready and delivers and runs and not self.is_ending, checks
 
     def _queue_state(self) -> str:
         """Whether requests are taken from a queue here. Clients may come all the same."""
@@ -353,6 +371,8 @@ class Service:
             self._workers.append(self._work("journal writer", self.rabbit.run()))
         if self.queue_door is not None:
             self._workers.append(self._work("queue door", self.queue_door.run()))
+        if self.canary is not None:
+            self._workers.append(self._work("canary", self.canary.run()))
         try:
             if not self._settings.journal.is_shared:
                 await self._read_journal()  # A turn of the loop: no client need be told to come back for it.

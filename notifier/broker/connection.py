@@ -143,6 +143,11 @@ class Connection(aio_pika.Connection):
             return BrokerError.because(cause)
         return BrokerError.because(error) if error else BrokerError("the connection was closed")
 
+    def cut(self) -> None:
+        """Drop it without a word to the broker; whoever uses it gets a BrokerError."""
+        if self._transports.writer is not None:
+            self._transports.writer.transport.abort()
+
     async def end(self) -> None:
         """Close in good manners, within a time; then cut."""
         closing = asyncio.ensure_future(self.close())
@@ -150,8 +155,7 @@ class Connection(aio_pika.Connection):
             await asyncio.wait([closing], timeout=CLOSE_SECONDS)
         finally:
             closing.cancel()
-            if self._transports.writer is not None:
-                self._transports.writer.transport.abort()
+            self.cut()
             await asyncio.gather(closing, return_exceptions=True)
 
 

@@ -15,7 +15,7 @@ from notifier.core.audience import Address, Audience
 from notifier.core.delivery import FEW_SESSIONS, Delivery
 from notifier.core.durations import Durations
 from notifier.core.envelope import Envelope, Position
-from notifier.core.identity import Identity, Tenant
+from notifier.core.identity import CANARY_TENANT, Identity, Tenant
 from notifier.core.ports import CloseReason, Frame, FrameMaker, Later
 from notifier.core.replay import Replay, Resume
 from notifier.core.session import Session
@@ -157,6 +157,10 @@ class Hub:
             self.replay.start(session, resume.position, resume.ahead)
         return resume
 
+    def host(self, session: Session) -> None:
+        """Deliver to a session of this process's own as to any other. It is in no list, count or limit, and stays."""
+        self._add_to_index(session)
+
     def remove(self, session: Session) -> None:
         """Let go of a session. Calling it twice does no harm."""
         if self._sessions.pop(session.id, None) is None:
@@ -238,10 +242,11 @@ class Hub:
             if reached:
                 frame = self._frames.notification(position, envelope)
                 self._delivery.owe(reached, frame, before, are_few=len(reached) <= FEW_SESSIONS)
-                self._delivery.time(envelope.accepted_at_ms)
+                if envelope.tenant != CANARY_TENANT:
+                    self._delivery.time(envelope.accepted_at_ms)
                 if envelope.live_only:
                     self._offer_to_those_behind(reached, envelope)
-            else:
+            elif envelope.tenant != CANARY_TENANT:
                 self.unreached += 1
             if envelope.trace is not None:
                 traced.append(Reach(position, envelope, len(reached)))

@@ -1,9 +1,11 @@
 """Who a verified token says the bearer is, and what it may do."""
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import Final, NewType
 
 Tenant = NewType("Tenant", str)
+CANARY_TENANT: Final = Tenant("$canary")
+"""Of what a replica sends to itself, and nobody counts. `$` is in no tenant that a token or a message can name."""
 TopicPattern = tuple[str, ...]
 """Segments of a topic pattern; `*` stands for one segment, `#` for zero or more. Parsed by `access/topics.py`."""
 

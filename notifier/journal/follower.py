@@ -48,6 +48,7 @@ class Follower:
         self._read_back_seconds = read_back_seconds
         self._silence_seconds = silence_seconds
         self._lost = lost
+        self._connection: Connection | None = None  # What is read over, while it is open.
         self.is_following = False
         self.read_at = time.monotonic()  # Monotonic seconds at which the last message came.
         self.skipped_messages = 0
@@ -58,14 +59,19 @@ class Follower:
         """How long nothing has been read."""
         return time.monotonic() - self.read_at
 
+    def read_anew(self) -> None:
+        """Have it opened again, and read on behind the last message; it is as if the connection had been lost."""
+        if self._connection is not None:
+            self._connection.cut()
+
     async def messages(self, place: Place) -> AsyncGenerator[Message, None]:
         """Yield the messages behind the place that were not read before."""
         backoff = Backoff()
         while True:
             try:
                 async with (
-                    self._broker.connect(self._role) as connection,
-                    aclosing(self._read(connection, place)) as messages,
+                    self._broker.connect(self._role) as self._connection,
+                    aclosing(self._read(self._connection, place)) as messages,
                 ):
                     async for message in messages:
                         backoff.reset()
@@ -82,7 +88,7 @@ class Follower:
             except AnotherStream as error:
                 log.error("stream is another one", extra={"stream": self._stream, "reason": str(error)})
             finally:
-                self.is_following = False
+                self._connection, self.is_following = None, False
             self._lost()
             await backoff.pause()
 

@@ -87,7 +87,7 @@ class RabbitJournal:
 
     async def check(self) -> None:
         """Raise Unavailable when an append would fail now, or nothing can be read."""
-        if not (self.is_writable and self.is_following):
+        if not self.is_connected:
             raise self._publisher.unavailable()
 
     @property
@@ -116,6 +116,11 @@ class RabbitJournal:
         return self._follower.is_following
 
     @property
+    def is_connected(self) -> bool:
+        """Whether records can be published and read, as far as is known."""
+        return self.is_writable and self.is_following
+
+    @property
     def skipped_messages(self) -> int:
         """Messages passed over since connections died of them."""
         return self._follower.skipped_messages
@@ -129,6 +134,10 @@ class RabbitJournal:
         """Tell whether nothing is heard though the broker can be reached: it must be asked again, and is."""
         heard_or_lost_at = max(self._follower.read_at, self._publisher.changed_at)
         return self.is_writable and time.monotonic() - heard_or_lost_at > self._silence_seconds * 1.5
+
+    def read_anew(self) -> None:
+        """Ask the broker again, over another connection, for what comes behind the last message that was read."""
+        self._follower.read_anew()
 
     async def run(self) -> None:
         """Publish what is appended, and tick. Never returns."""

@@ -33,3 +33,6 @@ class Operations(Group):
     readiness_on_journal_loss: Literal["keep", "fail"] = Field(
         "keep", description="Whether a replica that cannot reach the broker stays ready, with its sessions."
     )
+    canary_seconds: float = Field(
+        5, ge=0, le=8, description="How often a replica sends to itself, to prove that it delivers; 0: never."
+    )

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
-Part = Literal["always", "journal", "queue", "traces"]
+Part = Literal["always", "canary", "journal", "queue", "traces"]
 
 
 class Family(NamedTuple):
-    """A metric. `part`: with every replica, or only with a journal on RabbitMQ, a request queue, or traces."""
+    """A metric. `part`: of every replica, or only with canaries, a journal on RabbitMQ, a request queue or traces."""
 
     name: str
     kind: Kind
@@ -70,6 +70,25 @@ _FAMILIES: Final = (
         "Notifications that were for no session of this replica when it read them; who comes later may still get them.",
     ),
     Family("notifier_dropped_total", "counter", "Notifications that had expired before they were read."),
+    # Proof of life, unless NOTIFIER_OPERATIONS__CANARY_SECONDS is 0.
+    Family(
+        "notifier_canary_round_trip_seconds",
+        "histogram",
+        "From a replica through the journal and the hub back to itself: a canary each few seconds.",
+        part="canary",
+    ),
+    Family(
+        "notifier_canary_missed_total", "counter", "Canaries that were not back when the next was due.", part="canary"
+    ),
+    Family(
+        "notifier_canary_rebuilds_total",
+        "counter",
+        "Times that missing canaries had the journal read anew.",
+        part="canary",
+    ),
+    Family(
+        "notifier_canary_missing", "gauge", "1 while so many are missing that the replica is not ready.", part="canary"
+    ),
     # Sessions.
     Family("notifier_sessions", "gauge", "Sessions open now."),
     Family("notifier_sessions_limit", "gauge", "Sessions that this replica takes at most."),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+from notifier.core.canary import Canary
 from notifier.core.hub import Hub
 from notifier.core.pipeline import Pipeline
 from notifier.core.ports import CloseReason
@@ -49,3 +50,13 @@ class Inspection:
     def _window_age_seconds(self) -> float:
         oldest_at_ms = self._window.oldest_at_ms
         return 0.0 if oldest_at_ms is None else max(0.0, time.time() - oldest_at_ms / 1000)
+
+
+def canary_readings(canary: Canary) -> Mapping[str, Reading]:
+    """The numbers of what a replica sends to itself."""
+    return {
+        "notifier_canary_round_trip_seconds": lambda: canary.round_trips,
+        "notifier_canary_missed_total": lambda: canary.missed,
+        "notifier_canary_rebuilds_total": lambda: canary.rebuilds,
+        "notifier_canary_missing": lambda: canary.is_missing,
+    }

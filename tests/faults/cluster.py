@@ -21,7 +21,13 @@ from tests.service.proof import SCOPES, proof
 from tests.tcp_proxy import TcpProxy
 from tests.tokens import bearer, token
 
-IN_ORDER: Final = {"journal": "ok", "queue": "ok", "workers": "ok", "drain": "ok"}  # The checks of `/readyz`.
+IN_ORDER: Final = {
+    "journal": "ok",
+    "queue": "ok",
+    "canary": "ok",
+    "workers": "ok",
+    "drain": "ok",
+}  # The checks of `/readyz`.
 # What a replica holds, and how much more of it may be between two looks: an HTTP connection or two.
 HELD: Final = {"process_open_fds": 2, "notifier_tasks": 6}
 # All of the load comes from one address and a few callers.

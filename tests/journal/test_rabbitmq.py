@@ -306,6 +306,23 @@ async def test_a_silent_connection_is_built_anew_and_nothing_comes_twice(url: st
     assert (follower.gaps, len(follower.epochs)) == (0, 1)
 
 
+async def test_the_stream_is_read_anew_when_asked_and_nothing_is_lost_or_comes_twice(url: str, prefix: str) -> None:
+    """As canaries do that are missed, which may be no fault of the connection at all."""
+    async with running_journal(url, prefix) as journal, following(journal) as follower:
+        sender = Sender(journal)
+        async with sending(sender):
+            for number in (1, 2, 3):
+                await sender.is_heard()
+                journal.read_anew()
+                journal.read_anew()  # While it is under way, another one is not needed.
+                await until(lambda: journal.connections_lost == number and journal.is_following)  # noqa: B023 - awaited here
+        await caught_up(journal, follower)
+
+    assert sender.refused == []
+    assert journal.connections_lost == 3
+    sender.assert_nothing_lost(follower)
+
+
 async def test_a_network_that_swallows_everything_without_a_word_is_noticed(
     proxy: TcpProxy, url: str, prefix: str
 ) -> None:

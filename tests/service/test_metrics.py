@@ -107,7 +107,7 @@ async def test_a_replica_with_nothing_beside_it_shows_what_is_always_there(start
 
     shown = {family.name + "_total" * (family.type == "counter") for family in page.families.values()}
     assert {name for name in shown if name.startswith("notifier_")} == {
-        family.name for family in FAMILIES.values() if family.part == "always"
+        family.name for family in FAMILIES.values() if family.part in ("always", "canary")
     }
     assert (page.value("notifier_ready"), ending.value("notifier_ready")) == (1, 0)
 
