@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket
 
 from notifier.access.gate import Gate
 from notifier.access.limits import Limits
+from notifier.access.tickets import TICKET_SECONDS
 from notifier.access.topics import grant
 from notifier.core.canary import Canary
 from notifier.core.drain import close_paced
@@ -37,8 +38,9 @@ from notifier.core.window import Window
 from notifier.engine import build_journal, build_queue_door, journal_readings, queue_readings
 from notifier.ingress.http import Guard, HttpDoor
 from notifier.ingress.middleware import Cors, Failsafe, RequestLine, Threshold
-from notifier.ingress.openapi import SOCKET_ROUTE, describe
+from notifier.ingress.openapi import SOCKET_ROUTE, STREAM_ROUTE, describe
 from notifier.ingress.problems import answer_error, problem_response
+from notifier.ingress.tickets import TicketDoor, TicketGuard
 from notifier.journal.memory import MemoryJournal
 from notifier.settings import Settings
 from notifier.telemetry.answers import Answers
@@ -51,8 +53,9 @@ from notifier.tracing import build_traces
 from notifier.transports.conversation import Rules
 from notifier.transports.frames import Frames
 from notifier.transports.reception import Door, Reception
+from notifier.transports.sse import EventStreams
 from notifier.transports.websocket import Timing, WebSocketSessions
-from notifier.trust import build_origins, build_verifier
+from notifier.trust import build_origins, build_tickets, build_verifier, ticket_secrets
 
 log: Final = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 0.5
@@ -151,9 +154,11 @@ class Service:
     def _build_access(self) -> None:
         settings = self._settings
         self.limits = Limits(settings.limits.model_dump())
+        self.tickets = build_tickets(settings)
         self.gate = Gate(
             build_verifier(settings),
             build_origins(settings),
+            tickets=self.tickets,
             sessions=lambda: self.hub.staying,
             sessions_of=lambda tenant, user: sum(
                 not self.hub.is_leaving(session) for session in self.hub.sessions_of(tenant, user)
@@ -167,6 +172,8 @@ class Service:
         verifier, origins = build_verifier(settings), build_origins(settings)
         self.limits.set(settings.limits.model_dump())
         self.gate.trust(verifier, origins)
+        if self.tickets is not None and (secrets := ticket_secrets(settings)):
+            self.tickets.trust(secrets)
 
     def _receive(self, transport: str) -> Reception:
         door = Door(
@@ -197,6 +204,15 @@ class Service:
             pulse=self.pulse,
             rules=Rules(sessions.frame_limit_bytes, sessions.frames_per_second, sessions.frames_burst),
             timing=Timing(sessions.auth_timeout_seconds, sessions.stall_timeout_seconds),
+            write_limit_bytes=sessions.write_limit_bytes,
+            query_token=sessions.query_token,
+        )
+
+    def _build_streams(self) -> EventStreams:
+        sessions = self._settings.sessions
+        return EventStreams(
+            self._receive("sse"),
+            linger_seconds=sessions.stall_timeout_seconds,
             write_limit_bytes=sessions.write_limit_bytes,
             query_token=sessions.query_token,
         )
@@ -234,6 +250,16 @@ class Service:
         sockets = self._build_sockets()
         api.router.add_websocket_route("/ws", _served_by(sockets))  # It takes nothing that FastAPI could inject.
         api.add_api_route("/ws", _want_upgrade, methods=["GET"], **SOCKET_ROUTE)
+        api.add_api_route("/events", self._build_streams().respond, methods=["GET"], **STREAM_ROUTE)
+        if self.tickets is not None:
+            gate = self.gate
+            TicketDoor(
+                TicketGuard(
+                    gate.authenticate_bearer, lambda caller: guard.spend("ticket", caller, 1), gate.vouch, gate.mint
+                ),
+                ticket_seconds=TICKET_SECONDS,
+                body_seconds=self._settings.http.body_timeout_seconds,
+            ).open(api)
         if self._settings.http.openapi:
             api.add_api_route("/openapi.json", lambda: JSONResponse(api.openapi()), include_in_schema=False)
         api.add_exception_handler(NotifierError, answer_error)

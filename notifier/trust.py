@@ -1,11 +1,13 @@
 """Whom the settings trust, issuers and origins, made ready for the service and for `notifier check`."""
 
 from functools import partial
+from secrets import token_bytes
 from typing import Final, Literal
 
 from notifier.access.development import mint
 from notifier.access.keys import KeyMaterial, load_keys
 from notifier.access.origins import OriginPolicy
+from notifier.access.tickets import SECRET_BYTES, Tickets
 from notifier.access.tokens import Issuer, TokenVerifier
 from notifier.access.topics import TopicRule
 from notifier.settings import (
@@ -53,6 +55,19 @@ def build_verifier(settings: Settings) -> TokenVerifier:
     except ValueError as error:
         problems.append(f"NOTIFIER_ACCESS__ISSUERS: {error}")
     raise SettingsError(problems)
+
+
+def ticket_secrets(settings: Settings) -> list[bytes]:
+    """What signs tickets, as far as that is configured."""
+    configured = [secret.get_secret_value().encode() for secret in settings.access.ticket_secrets]
+    return configured or ([DEVELOPMENT_SECRET.encode()] if settings.insecure else [])
+
+
+def build_tickets(settings: Settings) -> Tickets | None:
+    """The tickets, or None where there are none. One replica alone needs nobody else to read them."""
+    if not settings.has_tickets:
+        return None
+    return Tickets(ticket_secrets(settings) or [token_bytes(SECRET_BYTES)])
 
 
 def build_origins(settings: Settings) -> OriginPolicy:

@@ -11,6 +11,7 @@ from websockets.http11 import Request
 
 from notifier import cli, server
 from notifier.settings import Settings
+from notifier.transports.http_protocol import STREAM, HttpProtocol
 from notifier.transports.socket_protocol import HAND_OVER, SocketProtocol
 
 make_config = server._public_config
@@ -26,10 +27,19 @@ class OrdinarySocket(SocketProtocol):
             del self.scope["extensions"][HAND_OVER]
 
 
+class OrdinaryHttp(HttpProtocol):
+    """The same for streams of events."""
+
+    def on_headers_complete(self) -> None:
+        """Withhold the extension."""
+        super().on_headers_complete()
+        self.scope.get("extensions", {}).pop(STREAM, None)
+
+
 def ordinary_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """The configuration of the public port, with pings by the server."""
     config = make_config(settings, app)
-    config.ws = OrdinarySocket
+    config.ws, config.http = OrdinarySocket, OrdinaryHttp
     config.ws_ping_interval = config.ws_ping_timeout = settings.sessions.heartbeat_seconds
     return config
 

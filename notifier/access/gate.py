@@ -1,7 +1,7 @@
 """The rules of entry: who the bearer is, what it may send, and from which pages browsers may come."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -79,6 +79,21 @@ class Gate:
         if self._tickets is None:
             raise Unauthenticated("ticket_invalid", "This service has no tickets.")
         return self._tickets.read(ticket)
+
+    def mint(self, identity: Identity) -> str:
+        """A ticket for a session of this identity. Raises Unauthenticated while there are no tickets."""
+        if self._tickets is None:
+            raise Unauthenticated("ticket_invalid", "This service has no tickets.")
+        return self._tickets.mint(identity)
+
+    def vouch(
+        self, caller: Identity, tenant: str | None, user: str, roles: Sequence[str], topics: Sequence[str], seconds: int
+    ) -> Identity:
+        """Who somebody is on the caller's word. Raises Forbidden when that does not count, or not in that tenant."""
+        _require(caller, TICKET)
+        into = caller.tenant if tenant is None else Tenant(tenant)
+        self.authorise(caller, into, everyone=False)
+        return self._verifier.vouched(caller, tenant=into, user=user, roles=roles, topics=topics, seconds=seconds)
 
     def redeem(self, ticket: str) -> None:
         """Use up a ticket that was verified. Raises Unauthenticated when it was used here before."""

@@ -76,9 +76,9 @@ class Tickets:
         """Return whose session the ticket opens. Raises Unauthenticated."""
         fields = self._authentic(ticket)
         if self._clock() >= fields["until"]:
-            _refuse("ticket_expired")
+            _refuse(code="ticket_expired")
         if _signature_of(ticket) in self._used:
-            _refuse("ticket_used")
+            _refuse(code="ticket_used")
         return Identity(
             tenant=Tenant(fields["tenant"]),
             user=fields["user"],
@@ -97,7 +97,7 @@ class Tickets:
         while self._used_until and self._used_until[0][0] < now:
             self._used.discard(self._used_until.popleft()[1])
         if signature in self._used:
-            _refuse("ticket_used")
+            _refuse(code="ticket_used")
         self._used.add(signature)
         self._used_until.append((now + TICKET_SECONDS, signature))
 
@@ -105,9 +105,9 @@ class Tickets:
         version, _, rest = ticket.partition(".")
         payload, _, signature = rest.partition(".")
         if version != _VERSION or len(ticket) > LIMIT_CHARACTERS or not ticket.isascii():
-            _refuse("ticket_invalid")
+            _refuse(code="ticket_invalid")
         if not any(hmac.compare_digest(_signature(secret, payload), signature) for secret in self._secrets):
-            _refuse("ticket_invalid")
+            _refuse(code="ticket_invalid")
         fields: dict[str, Any] = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return fields
 
@@ -121,5 +121,5 @@ def _signature_of(ticket: str) -> str:
     return ticket.rpartition(".")[2]
 
 
-def _refuse(code: str) -> NoReturn:
+def _refuse(*, code: str) -> NoReturn:
     raise Unauthenticated(code, _DETAILS[code])

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -24,9 +24,9 @@ from notifier.access.claims import (
 )
 from notifier.access.keys import KeySet, check_algorithms
 from notifier.access.segments import Claims, check_shape, checked_kid, read_segments, refuse
-from notifier.access.topics import TopicRule, allowed_patterns
-from notifier.core.errors import Unauthenticated
-from notifier.core.identity import Identity, Tenant
+from notifier.access.topics import TopicRule, allowed_patterns, parse_pattern
+from notifier.core.errors import InvalidNotification, Unauthenticated, Violation
+from notifier.core.identity import Identity, Tenant, TopicPattern
 
 _USER_LIMIT: Final = 256
 _ROLE_LIMIT: Final = 128
@@ -113,6 +113,33 @@ class TokenVerifier:
             self._remember(digest, identity)
         return identity
 
+    def vouched(
+        self, voucher: Identity, *, tenant: Tenant, user: str, roles: Iterable[str], topics: Iterable[str], seconds: int
+    ) -> Identity:
+        """Who somebody is on the word of a bearer: as a token would say it, for so long, and without scopes.
+
+        Raises InvalidNotification for a pattern that is none, and for a longer time than a token may live.
+        """
+        if seconds > self._max_lifetime:
+            detail = f"must be at most {self._max_lifetime}, as the life of a token"
+            raise InvalidNotification(
+                [Violation("/session_seconds", "too_long", detail)], code="invalid_ticket_request"
+            )
+        named = shared(frozenset(roles))
+        patterns = allowed_patterns(
+            self._topic_rules, _patterns(topics), user=user, roles=named, scopes=shared(frozenset())
+        )
+        return Identity(
+            tenant=Tenant(sys.intern(tenant)),
+            user=user,
+            issuer=voucher.issuer,
+            roles=named,
+            topic_patterns=shared(patterns),
+            scopes=shared(frozenset()),
+            tenants=shared(frozenset()),
+            expires_at=self._clock() + seconds,
+        )
+
     def forget_all(self) -> None:
         """Verify every token anew from here on, as after a change of keys."""
         self._verified.clear()
@@ -198,6 +225,15 @@ class TokenVerifier:
         if now >= expires_at + self._leeway:
             refuse("its exp is in the past", code="token_expired")
         return expires_at
+
+
+def _patterns(topics: Iterable[str]) -> Iterator[TopicPattern]:
+    for number, text in enumerate(topics):
+        try:
+            yield parse_pattern(text)
+        except ValueError as error:
+            violation = Violation(f"/topics/{number}", "bad_pattern", str(error))
+            raise InvalidNotification([violation], code="invalid_ticket_request") from None
 
 
 def _check_signature(token: str, kid: str | None, alg: str, issuer: Issuer) -> None:

@@ -80,6 +80,14 @@ class Frame(Protocol):
     def texts(self) -> Sequence[str]:
         """Message by message, for servers that frame text themselves."""
 
+    @property
+    def event(self) -> bytes:
+        """For a stream of events."""
+
+    @property
+    def chunk(self) -> bytes:
+        """The same, for a stream that is sent in chunks."""
+
 
 class FrameMaker(Protocol):
     """Puts what the core has to say into frames."""

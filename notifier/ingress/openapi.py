@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from notifier.ingress.cloud_events import EVENT_EXAMPLE, EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE, CloudEvent
 from notifier.ingress.problems import MEDIA_TYPE, TYPE_PREFIX
-from notifier.ingress.schemas import BatchItem, NotificationRequest
+from notifier.ingress.schemas import BatchItem, NotificationRequest, TicketRequest
 
 SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
     400: ("not_json", "idempotency_key_invalid", "body_timeout", "body_incomplete"),
@@ -26,14 +26,30 @@ SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
     500: ("internal_error",),
     503: ("journal_unavailable", "journal_blocked", "journal_full"),
 }
+TICKET_REFUSALS: Final = ("ticket_invalid", "ticket_expired", "ticket_used")
 # How a handshake is refused to whoever is not a browser.
 SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
-    401: ("token_missing", "token_invalid", "token_expired"),
+    401: ("token_missing", "token_invalid", "token_expired", *TICKET_REFUSALS),
     403: ("origin_forbidden",),
     426: ("upgrade_required", "subprotocol_required"),
     429: ("rate_limited", "too_many_sessions"),
     500: ("internal_error",),
     503: ("overload", "starting", "draining", "journal_unavailable", "journal_blocked", "journal_full"),
+}
+# A stream of events is no other door, and asks for no upgrade. To a browser's EventSource 401 and 403 are 204.
+STREAM_CODES: Final[Mapping[int, Sequence[str]]] = {
+    **{status: codes for status, codes in SOCKET_CODES.items() if status != 426},
+}
+TICKET_CODES: Final[Mapping[int, Sequence[str]]] = {
+    400: ("not_json", "body_timeout", "body_incomplete"),
+    401: ("token_missing", "token_invalid", "token_expired"),
+    403: ("insufficient_scope", "tenant_forbidden"),
+    413: ("request_too_large", "ticket_too_large"),
+    415: ("unsupported_media_type", "unsupported_content_encoding"),
+    422: ("invalid_ticket_request",),
+    429: ("rate_limited",),
+    431: ("headers_too_large",),
+    500: ("internal_error",),
 }
 # Answers to what is no operation at all; they stand under components/responses.
 ANYWHERE_CODES: Final[Mapping[int, Sequence[str]]] = {404: ("not_found",), 405: ("method_not_allowed",)}
@@ -51,7 +67,7 @@ _EXAMPLE_ID: Final = "019a9f6e-7c11-7c3a-9d4e-0c5b6f3f2a10"
 
 
 def _all_codes() -> list[str]:
-    tables = (SENDING_CODES, SOCKET_CODES, ANYWHERE_CODES)
+    tables = (SENDING_CODES, SOCKET_CODES, STREAM_CODES, TICKET_CODES, ANYWHERE_CODES)
     return sorted({code for table in tables for codes in table.values() for code in codes})
 
 
@@ -62,6 +78,18 @@ class Accepted(BaseModel):
     tenant: str = Field(examples=["default"])
     accepted_at: str = Field(examples=["2026-11-20T08:15:30.123Z"], json_schema_extra={"format": "date-time"})
     status: Literal["queued"]
+
+
+class Ticket(BaseModel):
+    """What opens one session."""
+
+    ticket: str
+    expires_in: int = Field(examples=[30], description="Seconds in which it has to be used.")
+    session_expires_at: str = Field(
+        examples=["2026-11-20T09:15:30.123Z"],
+        json_schema_extra={"format": "date-time"},
+        description="The session ends.",
+    )
 
 
 class BrokenRule(BaseModel):
@@ -136,6 +164,11 @@ _IDEMPOTENCY_KEY: Final = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
 }
 
+
+def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": False, "description": description, "schema": {"type": "string"}}
+
+
 _LINES: Final = {
     "schema": {"type": "string", "description": "One notification per line."},
     "example": json.dumps(EXAMPLE) + "\n",
@@ -206,6 +239,46 @@ SOCKET_ROUTE: Final[dict[str, Any]] = {
     "responses": _problems(SOCKET_CODES),
 }
 
+_EVENTS: Final = {"schema": {"type": "string"}, "example": 'id: 3bcb3bfa.2.0\ndata: {"type":"notification", …}\n\n'}
+STREAM_ROUTE: Final[dict[str, Any]] = {
+    "summary": "Sessions: a stream of events (SSE)",
+    "description": "Each event is a message of the protocol notifier.v1, and its id a position to resume from.",
+    "operation_id": "events",
+    "response_class": Response,
+    "responses": {
+        200: {"description": "The stream.", "content": {"text/event-stream": _EVENTS}},
+        204: {"description": "To an EventSource with a ticket, in place of 401 and 403: it stops."},
+    }
+    | _problems(STREAM_CODES),
+    "openapi_extra": {
+        "security": [*_SECURITY, {"ticket": []}],
+        "parameters": [
+            _parameter("position", "query", "Resume from it, or `earliest`."),
+            _parameter("topics", "query", "Names, separated by commas."),
+            _parameter("Last-Event-ID", "header", "As position, and wins over it."),
+        ],
+    },
+}
+TICKET_ROUTE: Final[dict[str, Any]] = {
+    "summary": "Get a ticket that opens one session",
+    "description": "Without a body for the bearer; with one, and the scope notify:ticket, for somebody.",
+    "operation_id": "ticket",
+    "response_model": Ticket,
+    "responses": _problems(TICKET_CODES),
+    "openapi_extra": {
+        "security": _SECURITY,
+        "requestBody": {
+            "required": False,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/TicketRequest"},
+                    "example": {"user": "alice", "topics": ["orders.#"], "session_seconds": 900},
+                }
+            },
+        },
+    },
+}
+
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of the app."""
@@ -215,6 +288,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             (NotificationRequest, "validation"),
             (BatchItem, "validation"),
             (CloudEvent, "validation"),
+            (TicketRequest, "validation"),
             (Problem, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",
@@ -223,5 +297,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
     components.setdefault("schemas", {}).update(schemas["$defs"])
     components["responses"] = {str(status): answer for status, answer in _problems(ANYWHERE_CODES).items()}
     components["schemas"] = dict(sorted(components["schemas"].items()))
-    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+    }
     return document

@@ -193,6 +193,20 @@ def open_item(value: object) -> Opened:
     return Opened(item, item.idempotency_key)
 
 
+class TicketRequest(_Strict):
+    """Whose session the ticket is to open."""
+
+    user: User
+    tenant: TenantName | None = Field(default=None, description="Another tenant than the token's.")
+    roles: list[Role] = Field(default_factory=list, max_length=100)
+    topics: list[Annotated[str, Field(max_length=256)]] = Field(
+        default_factory=list, max_length=100, description="Patterns of topics that it may subscribe to."
+    )
+    session_seconds: Annotated[int, BeforeValidator(_whole)] = Field(
+        default=3_600, ge=1, le=86_400, description="The session ends after it."
+    )
+
+
 def read_request(model: type[_Request], value: object) -> _Request:
     """Hold a parsed JSON value against the rules. Raises InvalidNotification that names each broken one."""
     request = read_model(model, value)
@@ -203,12 +217,14 @@ def read_request(model: type[_Request], value: object) -> _Request:
     raise InvalidNotification(flaws(value))
 
 
-def read_model(model: type[_Model], value: object, *, depth: int = DEPTH_LIMIT) -> _Model:
-    """Hold a parsed JSON value against the rules of a model alone. Raises InvalidNotification."""
+def read_model(
+    model: type[_Model], value: object, code: str = "invalid_notification", *, depth: int = DEPTH_LIMIT
+) -> _Model:
+    """Hold a parsed JSON value against the rules of a model alone. Raises InvalidNotification, with this code."""
     try:
         read: _Model = model.__pydantic_validator__.validate_python(value)
     except ValidationError as error:
-        raise InvalidNotification(flaws(value, depth=depth) or _violations(error)) from None
+        raise InvalidNotification(flaws(value, depth=depth) or _violations(error), code) from None
     return read
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from notifier.settings.values import Group, Names, from_json
+from notifier.settings.values import Group, Names, Secrets, from_json
 
 DEVELOPMENT_ISSUER: Final = "notifier-development"
 DEVELOPMENT_AUDIENCE: Final = "notifier"
@@ -97,3 +97,9 @@ class Access(Group):
     )
     leeway_seconds: int = Field(30, ge=0, le=60, description="Tolerance for clocks that differ.")
     token_max_lifetime_seconds: int = Field(86_400, gt=0, description="Tokens that live longer are refused.")
+    tickets: Literal["auto", "on", "off"] = Field(
+        "auto", description="`POST /ticket`; `auto`: where there are secrets, or one replica, which makes its own."
+    )
+    ticket_secrets: Secrets = Field(
+        [], description="What signs tickets, at least 32 bytes each, by commas or lines: the first signs, all verify."
+    )

@@ -12,3 +12,4 @@ class Limits(Group):
     send: Limit = Field("500/second", description="`POST /notify` of one caller.")
     batch: Limit = Field("10000/second", description="Items of `POST /notify/batch` of one caller.")
     broadcast: Limit = Field("20/second", description="Notifications to everyone of one caller.")
+    ticket: Limit = Field("100/second", description="`POST /ticket` of one caller.")

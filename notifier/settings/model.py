@@ -56,7 +56,17 @@ class Settings(Group):
             )
         if "*" in self.http.allowed_origins and not self.insecure:
             raise ValueError("NOTIFIER_HTTP__ALLOWED_ORIGINS: * needs NOTIFIER_INSECURE; name the origins")
+        if self.access.tickets == "on" and not self.has_tickets:
+            raise ValueError(
+                "NOTIFIER_ACCESS__TICKET_SECRETS: replicas that share a journal need the same ones, for tickets"
+            )
         return self
+
+    @property
+    def has_tickets(self) -> bool:
+        """Whether tickets are given here, and taken."""
+        are_possible = bool(self.access.ticket_secrets) or self.insecure or not self.journal.is_shared
+        return self.access.tickets != "off" and are_possible
 
     @property
     def queue_url(self) -> str | None:

@@ -15,9 +15,9 @@ PREFIX: Final = "NOTIFIER_"
 RELOADED: Final = frozenset(
     {
         *(f"{PREFIX}HTTP__{name}" for name in ("ALLOWED_ORIGINS", "PUBLIC_ORIGIN")),
-        *(f"{PREFIX}ACCESS__{name}" for name in ("ISSUERS", "TOPIC_RULES", "DEFAULT_TENANT")),
+        *(f"{PREFIX}ACCESS__{name}" for name in ("ISSUERS", "TOPIC_RULES", "DEFAULT_TENANT", "TICKET_SECRETS")),
         *(f"{PREFIX}ACCESS__{name}" for name in ("LEEWAY_SECONDS", "TOKEN_MAX_LIFETIME_SECONDS")),
-        *(f"{PREFIX}LIMITS__{name}" for name in ("ADDRESS", "SEND", "BATCH", "BROADCAST")),
+        *(f"{PREFIX}LIMITS__{name}" for name in ("ADDRESS", "SEND", "BATCH", "BROADCAST", "TICKET")),
     }
 )
 """What a running service takes over from files, on SIGHUP."""
@@ -46,6 +46,8 @@ def _value_of(settings: Settings, name: str) -> object:
 
 
 def _as_text(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], SecretStr):
+        return ",".join("***" for _ in value)
     if isinstance(value, list):
         return json.dumps([each.model_dump(mode="json") if isinstance(each, BaseModel) else each for each in value])
     if value is None:

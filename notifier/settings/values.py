@@ -2,9 +2,9 @@
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 
 class Group(BaseModel):
@@ -31,6 +31,23 @@ def from_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _split_secrets(value: object) -> object:
+    """As a list of names, or by lines, as a file has them."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text.replace(",", " ").split() if isinstance(value, str) and not text.startswith("[") else _split(value)
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < SECRET_BYTES:
+        raise ValueError(f"a secret has at least {SECRET_BYTES} bytes: openssl rand -hex 32")
+    return secret
+
+
+SECRET_BYTES: Final = 32
+Secrets = Annotated[
+    list[Annotated[SecretStr, AfterValidator(_long_enough)]],
+    BeforeValidator(_split_secrets),
+]
 Names = Annotated[list[str], BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Limit = Annotated[str, BeforeValidator(_limit)]

@@ -4,9 +4,8 @@ What the hub writes goes to the socket in the same turn. What the client says is
 library, made when bytes arrive and kept only while a frame or a message is unfinished.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -15,9 +14,9 @@ from websockets.frames import Frame as Incoming
 from websockets.frames import Opcode
 from websockets.protocol import OPEN, Event, Protocol
 
-from notifier.core.hub import Hub
 from notifier.core.ports import CloseReason, Frame, Outlet
 from notifier.core.session import Session
+from notifier.transports.bare import BareConnection, Board
 from notifier.transports.closing import CODE_OF_REASON, HangUp
 from notifier.transports.conversation import Allowance, Conversation
 from notifier.transports.incoming import PARSED_BYTES, HandedOver, is_between_messages, message_of, new_protocol
@@ -28,21 +27,10 @@ UNREAD_PONGS: Final = 16  # Libraries ping a slow server some times a minute; wh
 
 
 @dataclass(frozen=True, slots=True)
-class Switchboard:
-    """What all detached connections share.
+class Switchboard(Board):
+    """What all detached sockets share; `frame_limit_bytes` is that of a message from the client."""
 
-    Args:
-        ended: told of each session that is over, with close code and reason, and how long it was.
-        linger_seconds: a client that is sent away has so long to read why.
-        write_limit_bytes: what may wait in the transport before a session falls behind.
-        frame_limit_bytes: of a message from the client.
-    """
-
-    hub: Hub
     conversation: Conversation
-    ended: Callable[[Session, tuple[int, str], float], None]
-    linger_seconds: float
-    write_limit_bytes: int
     frame_limit_bytes: int
 
     def connect(self, handed: HandedOver) -> "DetachedSocket":
@@ -50,43 +38,26 @@ class Switchboard:
         return (DeflatedSocket if handed.protocol.extensions else DetachedSocket)(self, handed)
 
 
-class DetachedSocket(asyncio.Protocol):
+class DetachedSocket(BareConnection):
     """The outlet of one session, and what hears its client."""
 
     __slots__ = (
         "_allowance",
-        "_board",
-        "_connections",
-        "_ended",
         "_fragments",
         "_heard_at",
-        "_is_full",
-        "_moved_at",
-        "_opened_at",
         "_protocol",
         "_unread_pongs",
-        "_unsent_bytes",
-        "session",
-        "transport",
     )
 
-    session: Session
+    _board: Switchboard
 
     def __init__(self, board: Switchboard, handed: HandedOver) -> None:
-        self._board = board
-        self.transport = handed.transport
-        self._connections = handed.connections
+        super().__init__(board, handed.transport, handed.connections, is_writable=handed.is_writable)
         self._protocol: Protocol | None = handed.protocol  # None between messages.
         self._fragments: Sequence[Incoming] = handed.fragments  # Of a message that is unfinished.
         self._allowance: Allowance | None = None  # Made when the client says something.
-        self._is_full = not handed.is_writable  # Or closing, or gone: nothing is taken.
-        self._ended: tuple[int, str] | None = None  # Close code and reason, once one side has begun to close.
-        self._opened_at = self._heard_at = self._moved_at = time.monotonic()
-        self._unsent_bytes = 0  # When it was looked at last.
+        self._heard_at = self._opened_at
         self._unread_pongs = 0  # Written since the transport could not take more.
-        self._connections.add(self)
-        self.transport.set_protocol(self)
-        self.transport.set_write_buffer_limits(board.write_limit_bytes)
 
     def begin(self, session: Session, messages: Sequence[str | None]) -> None:
         """Go on where ASGI has left off: hear what the client has said meanwhile, then read on."""
@@ -116,19 +87,6 @@ class DetachedSocket(asyncio.Protocol):
             self.transport.write(frame.wire)
 
     @property
-    def is_drained(self) -> bool:
-        return not self._is_full
-
-    @property
-    def moved_at(self) -> float:
-        """The transport tells only when it is nearly empty, which can take a slow client long; so look how it goes."""
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes < self._unsent_bytes:
-            self._moved_at = time.monotonic()
-        self._unsent_bytes = unsent_bytes
-        return self._moved_at
-
-    @property
     def heard_at(self) -> float:
         """Who takes something lives: our pings wait behind all that a slow client has not taken yet.
 
@@ -136,18 +94,10 @@ class DetachedSocket(asyncio.Protocol):
         """
         return inf if self._is_full else max(self._heard_at, self.moved_at)
 
-    def pause_writing(self) -> None:
-        """The transport cannot take more."""
-        self._is_full = True
-
-    def resume_writing(self) -> None:
-        """The client has taken what waited."""
-        if self._ended is None:
-            self._is_full = False
-            self._unread_pongs = 0
-            self._heard_at = self._moved_at = time.monotonic()
-            self.transport.resume_reading()
-            self._board.hub.advance(self.session)
+    def _resumed(self) -> None:
+        self._unread_pongs = 0
+        self._heard_at = self._moved_at
+        self.transport.resume_reading()
 
     # -- what the client says ------------------------------------------------------------------------------------
 
@@ -225,20 +175,6 @@ class DetachedSocket(asyncio.Protocol):
             self.transport.resume_reading()
             self._cut_in(self._board.linger_seconds)
 
-    def shutdown(self) -> None:
-        """Close at the end of the server."""
-        self.close(CloseReason.SHUTDOWN)
-        self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own
-        """Let go of the session."""
-        self._is_full = True
-        self._connections.discard(self)
-        self._board.hub.remove(self.session)
-        ended = self._ended or (1006, "connection_lost")
-        self._board.ended(self.session, ended, time.monotonic() - self._opened_at)
-        del self.session  # It knows us too, and the collector looks seldom.
-
     def _end_by_client(self) -> None:
         """It has closed, or answers our close; either way the protocol has said the last word."""
         if self._ended is None:
@@ -281,9 +217,6 @@ class DetachedSocket(asyncio.Protocol):
         self._is_full = True
         self._protocol = self._protocol or self._new_protocol()
         return self._protocol
-
-    def _cut_in(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
 
 class DeflatedSocket(DetachedSocket):

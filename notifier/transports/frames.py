@@ -36,20 +36,28 @@ def _head(first: int, size: int) -> bytes:
     return struct.pack("!BBH", first, 126, size) if size < 65_536 else struct.pack("!BBQ", first, 127, size)
 
 
+def _chunked(event: bytes) -> bytes:
+    """A chunk of an HTTP/1.1 body (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
 class Frame:
-    """One JSON message, as UTF-8.
+    """One JSON message, as UTF-8; `position` is the one in it, if there is one.
 
     `wire` is the WebSocket frame around it (RFC 6455, 5.2), ready for any number of connections.
     """
 
-    __slots__ = ("_deflated", "_message_at", "_text", "wire")
+    __slots__ = ("_chunk", "_deflated", "_event", "_message_at", "_position", "_text", "wire")
 
-    def __init__(self, *message: bytes) -> None:
+    def __init__(self, *message: bytes, position: str | None = None) -> None:
         head = _head(_TEXT, sum(map(len, message)))
         self.wire: bytes = b"".join((head, *message))
         self._message_at = len(head)
         self._text: str | None = None  # None until somebody asks.
         self._deflated: bytes | None = None
+        self._event: bytes | None = None
+        self._chunk: bytes | None = None
+        self._position = position
 
     @property
     def size(self) -> int:
@@ -75,6 +83,36 @@ class Frame:
             self._deflated = min(self.wire, deflated, key=len)
         return self._deflated
 
+    @property
+    def event(self) -> bytes:
+        """The message in a stream of events (HTML, 9.2.6), whose last id is the place to resume from."""
+        if self._event is None:
+            self._event = b"%bdata: %b\n\n" % (self._fields(), self.json)
+        return self._event
+
+    @property
+    def chunk(self) -> bytes:
+        """The same as a chunk of an HTTP/1.1 body."""
+        if self._chunk is None:
+            self._chunk = _chunked(self.event)
+        return self._chunk
+
+    def _fields(self) -> bytes:
+        return b"" if self._position is None else b"id: %b\n" % self._position.encode()
+
+
+class Reconnect(Frame):
+    """One that sends the client elsewhere; a browser's EventSource waits so long by itself."""
+
+    __slots__ = ("_after_ms",)
+
+    def __init__(self, *message: bytes, position: str, after_ms: int) -> None:
+        super().__init__(*message, position=position)
+        self._after_ms = after_ms
+
+    def _fields(self) -> bytes:
+        return b"retry: %d\n%b" % (self._after_ms, super()._fields())
+
 
 class Ping:
     """A ping of WebSocket; where the server frames messages itself, it sends its own."""
@@ -83,17 +121,36 @@ class Ping:
     deflated: Final = wire
     size: Final = len(wire)
     texts: Final[tuple[str, ...]] = ()
+    event: Final = b""
+    chunk: Final = b""
+
+
+class Retry:
+    """How long an EventSource waits before it comes back, which only a stream of events can say."""
+
+    __slots__ = ("chunk", "event")
+
+    wire: Final = b""
+    deflated: Final = wire
+    size: Final = 0
+    texts: Final[tuple[str, ...]] = ()
+
+    def __init__(self, after_ms: int) -> None:
+        self.event = b"retry: %d\n\n" % after_ms
+        self.chunk = _chunked(self.event)
 
 
 class Joined:
     """Several frames that are written at once."""
 
-    __slots__ = ("_deflated", "_frames", "wire")
+    __slots__ = ("_chunk", "_deflated", "_event", "_frames", "wire")
 
     def __init__(self, frames: Sequence[Writable]) -> None:
         self._frames = frames
         self.wire = b"".join([frame.wire for frame in frames])
         self._deflated: bytes | None = None
+        self._event: bytes | None = None
+        self._chunk: bytes | None = None
 
     @property
     def size(self) -> int:
@@ -109,21 +166,46 @@ class Joined:
             self._deflated = b"".join([frame.deflated for frame in self._frames])
         return self._deflated
 
+    @property
+    def event(self) -> bytes:
+        if self._event is None:
+            self._event = b"".join([frame.event for frame in self._frames])
+        return self._event
+
+    @property
+    def chunk(self) -> bytes:
+        if self._chunk is None:
+            self._chunk = _chunked(self.event)
+        return self._chunk
+
+
+class Beat(Joined):
+    """A heartbeat: the message, and a ping behind it, since browsers cannot send one, and must answer it.
+
+    In a stream of events it is nothing but the id, which a browser keeps without a word to its page.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, position: Position) -> None:
+        super().__init__([message("heartbeat", position=str(position)), Ping()])
+        self._event = b"id: %b\n\n" % str(position).encode()
+
 
 class Frames:
     """Makes the frames that the core asks for."""
 
     def notification(self, position: Position, envelope: Envelope) -> Frame:
         """Put the sealed bytes, as they are, behind their position."""
-        head = f'{{"type":"notification","position":"{position}","notification":'
-        return Frame(head.encode(), envelope.sealed, b"}")
+        place = str(position)
+        head = f'{{"type":"notification","position":"{place}","notification":'
+        return Frame(head.encode(), envelope.sealed, b"}", position=place)
 
     def join(self, frames: Sequence[Writable]) -> Writable:
         return frames[0] if len(frames) == 1 else Joined(frames)
 
     def heartbeat(self, position: Position) -> Writable:
-        """With a ping behind it in the same write, since browsers cannot send one, and must answer it."""
-        return Joined([message("heartbeat", position=str(position)), Ping()])
+        return Beat(position)
 
     def token_expiring(self, in_seconds: int) -> Frame:
         return message("token_expiring", in_seconds=in_seconds)
@@ -135,12 +217,15 @@ class Frames:
         return message("restored")
 
     def reconnect(self, reason: CloseReason, position: Position, after_ms: int) -> Frame:
-        return message("reconnect", after_ms=after_ms, reason=reason.value, position=str(position))
+        made = message("reconnect", after_ms=after_ms, reason=reason.value, position=str(position))
+        return Reconnect(made.json, position=str(position), after_ms=after_ms)
 
 
 def message(kind: str, **fields: object) -> Frame:
     """Make a frame of this type; fields that are None are left out."""
-    return Frame(_to_json({"type": kind} | {name: v for name, v in fields.items() if v is not None}).encode())
+    said = {"type": kind} | {name: v for name, v in fields.items() if v is not None}
+    place = fields.get("position")
+    return Frame(_to_json(said).encode(), position=place if isinstance(place, str) else None)
 
 
 def welcome(

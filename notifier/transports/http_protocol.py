@@ -5,12 +5,20 @@ It overrides private parts of uvicorn, so `pyproject.toml` pins the minor releas
 
 import asyncio
 from asyncio.transports import BaseTransport
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from notifier.transports.socket_protocol import refusal
+from notifier.transports.stream import HandedStream
+
+STREAM: Final = "notifier.stream"
+"""The ASGI extension by which the app takes over a connection whose answer has no end.
+
+`prepare` in it is called before the answer begins, and `hand_over`, behind its head, returns the connection.
+"""
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 REQUEST_LIMIT_BYTES: Final = 16 * 1024 * 1024  # Far over any body that is taken; trailers count into it.
@@ -40,6 +48,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        if self.cycle is not None:
+            self._forget_extensions(self.cycle)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -66,6 +76,38 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._received_bytes = 0
         super().on_headers_complete()
+        if self.scope["method"] == "GET" and "path" in self.scope:  # Else it goes on as a WebSocket.
+            cycle = self.cycle
+            self.scope["extensions"] = {
+                STREAM: {"prepare": partial(self._prepare, cycle), "hand_over": partial(self._hand_over, cycle)}
+            }
+
+    def _prepare(self, cycle: RequestResponseCycle) -> None:
+        """Announce no chunks to who cannot read them, as uvicorn would."""
+        if cycle.scope["http_version"] == "1.0":
+            cycle.chunked_encoding = False
+
+    def _hand_over(self, cycle: RequestResponseCycle) -> HandedStream:
+        """Give the connection away behind the head of the answer. Raises OSError when it is gone."""
+        self._forget_extensions(cycle)
+        if cycle.disconnected or self.transport.is_closing():
+            cycle.disconnected = True  # For uvicorn, which would ask for the rest of the answer.
+            raise ConnectionResetError("the client is gone")
+        cycle.response_complete = True
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self.pipeline.clear()
+        self.parser = None  # type: ignore[assignment]  # It leads back here, and the collector looks seldom.
+        return HandedStream(
+            transport=self.transport,
+            is_chunked=bool(cycle.chunked_encoding),
+            is_writable=not self.flow.write_paused,
+            connections=self.connections,
+        )
+
+    def _forget_extensions(self, cycle: RequestResponseCycle) -> None:
+        """They lead back here, and the collector looks seldom."""
+        cycle.scope.pop("extensions", None)
 
     def on_message_complete(self) -> None:
         """Go on to the next head."""

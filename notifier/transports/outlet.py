@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from math import inf
 from typing import Any, Final
 
 from notifier.core.ports import CloseReason, Frame, Outlet
 from notifier.transports.closing import CODE_OF_REASON
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class AsgiOutlet:
@@ -84,8 +85,7 @@ class AsgiOutlet:
                 if self.closing is None:
                     self._changed.clear()
                     await self._changed.wait()
-            code, reason = self.closing
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._send(self._farewell(*self.closing))
         finally:
             # A reader that waits for a lost connection to empty would wait for ever, and its session with it.
             self._has_ended = True
@@ -94,11 +94,18 @@ class AsgiOutlet:
     async def _send_waiting(self) -> None:
         while self._waiting:
             frame = self._waiting[0]
-            for text in frame.texts:
-                await self._send({"type": "websocket.send", "text": text})
+            for message in self._messages(frame):
+                await self._send(message)
                 self.moved_at = self._loop.time()
             self._waiting.popleft()
             self._waiting_bytes -= frame.size
+
+    def _messages(self, frame: Frame) -> Iterator[Message]:
+        for text in frame.texts:
+            yield {"type": "websocket.send", "text": text}
+
+    def _farewell(self, code: int, reason: str) -> Message:
+        return {"type": "websocket.close", "code": code, "reason": reason}
 
 
 _: type[Outlet] = AsgiOutlet

@@ -56,10 +56,10 @@ class WebSocketSessions:
         )
         self._board = Switchboard(
             self._hub,
-            self._conversation,
             reception.ended,
             linger_seconds=timing.linger_seconds,
             write_limit_bytes=write_limit_bytes,
+            conversation=self._conversation,
             frame_limit_bytes=rules.frame_limit_bytes,
         )
         self._write_limit_bytes = write_limit_bytes

@@ -34,7 +34,7 @@ class PlainFrame:
     def wire(self) -> bytes:
         return self.text.encode()
 
-    deflated = wire
+    deflated = event = chunk = wire
 
     @property
     def parts(self) -> tuple["PlainFrame", ...]:
@@ -59,7 +59,7 @@ class JoinedFrames:
     def wire(self) -> bytes:
         return b"".join(part.wire for part in self.parts)
 
-    deflated = wire
+    deflated = event = chunk = wire
 
 
 class PlainFrames:

@@ -74,10 +74,10 @@ def connected(conversation: Deaf | None = None) -> tuple[DetachedSocket, Wire]:
     hub = Hub(Window(at(0), opened_at_ms=0), Frames())
     board = Switchboard(
         hub,
-        cast("Conversation", conversation or Deaf()),
         lambda *_: None,
         linger_seconds=1,
         write_limit_bytes=65_536,
+        conversation=cast("Conversation", conversation or Deaf()),
         frame_limit_bytes=16_384,
     )
     handed = HandedOver(wire, Protocol(SERVER), messages=(), fragments=(), is_writable=True, connections=set())
