@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults check bench bench-peers figures openapi readme metrics chart lock clean
+.PHONY: help demo rabbitmq test test-faults check bench bench-peers figures openapi readme metrics chart lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,9 @@ help: ## Show this help
 
 demo: $(VENV)/.server ## Start a server with a demo page; needs Python and nothing else
 	@exec $(BIN)/notifier demo $(ARGS)
+
+rabbitmq: $(VENV)/.dev ## Run a private RabbitMQ to try things on, until Ctrl-C; ARGS="--port 5673" elsewhere
+	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) exec $(BIN)/python -m scripts.run_rabbitmq $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -49,16 +50,18 @@ class RabbitMQ:
 
     Args:
         server: the rabbitmq-server script; left out, the one that `find_server` finds.
+        port: the port for AMQP; left out, a free one.
     """
 
-    def __init__(self, server: Path | None = None) -> None:
+    def __init__(self, server: Path | None = None, *, port: int | None = None) -> None:
         found = server or find_server()
         if found is None:
             raise FileNotFoundError(NO_SERVER)
         self._server = found
         self._directory = Path(tempfile.mkdtemp(prefix="notifier-rabbitmq-"))
         # Bound as long as the node exists and never listening, so that nobody takes a port while the node is down.
-        self._reserved = [reserve_port() for _ in range(3)]
+        ports = PORTS if port is None else range(port, port + 1)
+        self._reserved = [reserve_port(ports), reserve_port(), reserve_port()]
         self.port, self._distribution_port, self._epmd_port = (held.getsockname()[1] for held in self._reserved)
         self._write_files()
         self._environment = self._make_environment()
@@ -225,6 +228,16 @@ class RabbitMQ:
     def control(self, *arguments: str) -> str:
         """Run rabbitmqctl against this node. Returns what it prints."""
         return self._run([str(self._server.with_name("rabbitmqctl")), *arguments])
+
+    def write_programs(self, directory: Path) -> None:
+        """Write `rabbitmqctl` and the like, as shell scripts that speak to this node, for people."""
+        directory.mkdir(parents=True, exist_ok=True)
+        ours = {name: value for name, value in self._environment.items() if os.environ.get(name) != value}
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items())
+        for name in ("rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-streams"):
+            program = shlex.quote(str(self._server.with_name(name)))
+            (directory / name).write_text(f'#!/bin/sh\n{exports}exec {program} "$@"\n')
+            (directory / name).chmod(0o755)
 
     def log_tail(self) -> str:
         """The last lines of the node's log and of its console."""

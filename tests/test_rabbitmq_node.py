@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 import time
 from asyncio import StreamReader, StreamWriter
@@ -56,6 +57,14 @@ def accepts(port: int) -> bool:
 
 
 class TestNode:
+    def test_programs_of_its_own_speak_to_it(self, rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+        """What `make rabbitmq` puts before a reader of the docs."""
+        rabbitmq.write_programs(tmp_path)
+
+        done = subprocess.run([tmp_path / "rabbitmqctl", "eval", "node()."], capture_output=True, text=True, check=True)
+
+        assert done.stdout == f"'notifier-{rabbitmq.port}@localhost'\n"
+
     async def test_a_confirmed_message_outlives_a_kill(self, own_rabbitmq: RabbitMQ, prefix: str) -> None:
         async with open_channel(own_rabbitmq.url()) as channel:
             await channel.declare_queue(prefix, durable=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from tests.benchmarks import broker, load, machine, sessions
+from tests.benchmarks.encodings import encodings
 from tests.benchmarks.figure import Figure, table
 from tests.benchmarks.history import history
 from tests.benchmarks.scaling import scaling
@@ -65,6 +66,7 @@ def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
         "broadcast": partial(sessions.broadcast, counts),
         "sessions": partial(sessions.opening, idle),
         "window": history,
+        "encodings": encodings,
         "deflate": partial(sessions.deflate, min(counts)),
         "scaling": partial(scaling, SCALED_SESSIONS),
         "replicas": broker.replicas,

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -34,9 +34,14 @@ def history() -> list[Figure]:
     ]
 
 
-def _send(backend: httpx.Client, numbers: range) -> None:
+def notification_to(user: str) -> dict[str, Any]:
+    """What it is filled with, as a backend sends it."""
     notification = {"type": "order.shipped", "title": "Order shipped", "body": BODY, "link": "/orders/1234"}
-    items = [{"to": {"users": [f"user-{number}"]}, **notification} for number in numbers]
+    return {"to": {"users": [user]}, **notification}
+
+
+def _send(backend: httpx.Client, numbers: range) -> None:
+    items = [notification_to(f"user-{number}") for number in numbers]
     answer = backend.post("/notify/batch", content=json.dumps(items), headers={"Content-Type": "application/json"})
     if answer.status_code != 202:
         raise LoadFailed(f"a batch was not taken: {answer.text[:1000]}")

@@ -10,13 +10,10 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import notifier.server
-from notifier.app import Service
 from notifier.cli import main
-from notifier.server import Listening
-from notifier.settings import Settings
 
 FILE = "BENCH_STRETCHES"  # Of the environment; nothing of notifier's begins with this.
 NOTED_SECONDS = 0.000_5
@@ -44,10 +41,10 @@ class Spinner:
         self._loop.call_soon(self._turn)
 
 
-async def serve_spinning(notes: TextIO, settings: Settings, service: Service, listening: Listening) -> int:
+async def serve_spinning(notes: TextIO, *arguments: Any, **named: Any) -> int:
     """Serve as ever, with a spinner beside it."""
     Spinner(notes)
-    return await serve(settings, service, listening)
+    return await serve(*arguments, **named)
 
 
 if __name__ == "__main__":
