@@ -114,7 +114,7 @@ class Service:
             self.window,
             self.frames,
             max_running_cursors=settings.sessions.max_running_cursors,
-            watch=None if self.traces is None else self.traces.delivered,
+            watch=None if self.traces is None else self.traces.delivering,
             max_remembered=settings.sessions.max_remembered,
         )
         seen_keys = SeenKeys(span_seconds=settings.idempotency.span_seconds, capacity=settings.idempotency.capacity)

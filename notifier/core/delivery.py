@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from notifier.core.durations import Durations
 from notifier.core.envelope import Position
@@ -21,6 +21,13 @@ JOIN_SHARE: Final = 0.125
 JOINED_LIMIT_BYTES: Final = 64 * 1024
 FEW_SESSIONS: Final = 16
 WRITES_AT_A_TIME: Final = 32  # Between two looks at the clock.
+
+
+class Timed(NamedTuple):
+    """When a notification was accepted, in Unix milliseconds, and what to call when all who are live have it."""
+
+    accepted_at_ms: int
+    written: Callable[[], None] | None = None
 
 
 class Delivery:
@@ -52,8 +59,8 @@ class Delivery:
         self._next: list[Session] = []  # For the round after this one: who has had its turn is owed something new.
         self._is_waiting = False  # The next round is on its way.
         self._ended_at = -inf
-        self._timed: list[int] = []  # When those of this round were accepted, in Unix milliseconds ...
-        self._timed_next: list[int] = []  # ... and those of the next.
+        self._timed: list[Timed] = []  # What this round writes ...
+        self._timed_next: list[Timed] = []  # ... and what the next one does.
         self.durations = Durations()  # From acceptance to the end of the round that wrote it to all who are live.
         self._session_seconds = 0.0  # What the last round took for each session, in writing alone.
 
@@ -62,12 +69,15 @@ class Delivery:
         """Nothing that was read waits to be written to a live session."""
         return not (self._next or self._round or self._round.is_running)
 
-    def owe(self, reached: Iterable[Session], frame: Frame, before: Position, *, are_few: bool) -> None:
+    def owe(
+        self, reached: Iterable[Session], frame: Frame, before: Position, *, are_few: bool, timed: Timed | None
+    ) -> None:
         """Note that the live ones of these sessions get the frame; `before` is the position before it.
 
         A few pass a large broadcast that is under way or waits: each of them is written its part of that first.
         """
         alone, longer = Owed((frame,), frame.size, before), dict[Owed, Owed]()
+        owing = len(self._next)
         passes = are_few and (self._round.is_running or len(self._next) > FEW_SESSIONS)
         for session in reached:
             owed = session.owed
@@ -83,11 +93,12 @@ class Delivery:
                 session.owed = longer.get(owed) or longer.setdefault(owed, owed.and_then(frame))
             if passes:
                 self._round.add(session, first=True)
-
-    def time(self, accepted_at_ms: int) -> None:
-        """Note how long the notification of the last `owe` takes, once for all whom it reaches."""
-        if self._next:
-            self._timed_next.append(accepted_at_ms)
+        if timed is None:
+            return
+        if longer or len(self._next) > owing:
+            (self._timed if passes else self._timed_next).append(timed)
+        elif timed.written is not None:
+            timed.written()  # Nobody here is live, and who is behind will read it.
 
     def go(self) -> None:
         """Write now what is owed; right behind other writes a little later, together with what comes meanwhile."""
@@ -106,7 +117,8 @@ class Delivery:
     def _begin(self) -> None:
         self._is_waiting = False
         sessions, self._next = self._next, []
-        self._timed, self._timed_next = self._timed_next, []
+        # Those who pass may be under way.
+        self._timed, self._timed_next = self._timed + self._timed_next, []
         self._round.start(sessions)
 
     def _end(self, took_seconds: float, sessions: int) -> None:
@@ -114,8 +126,10 @@ class Delivery:
         self._session_seconds = took_seconds / sessions
         if self._timed:
             now_ms, timed, self._timed = self._clock() * 1000, self._timed, []
-            for accepted_at_ms in timed:
+            for accepted_at_ms, written in timed:
                 self.durations.note((now_ms - accepted_at_ms) / 1000)
+                if written is not None:
+                    written()
         self.go()
 
     def settle(self, session: Session) -> None:

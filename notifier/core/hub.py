@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from notifier.core.audience import Address, Audience
-from notifier.core.delivery import FEW_SESSIONS, Delivery
+from notifier.core.delivery import FEW_SESSIONS, Delivery, Timed
 from notifier.core.durations import Durations
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import CANARY_TENANT, Identity, Tenant
@@ -41,8 +41,9 @@ class Reach(NamedTuple):
     sessions: int
 
 
-Watch = Callable[[Sequence[Reach]], None]
-"""Told of those of a batch that are traced, when they have been written, or are owed to the round under way."""
+Watch = Callable[[Reach], Callable[[], None]]
+"""Told of each notification that is traced, when it was read; what it returns is called when it has been written to all
+sessions here that are live."""
 
 
 def _on_the_running_loop(seconds: float, callback: Callable[[], None]) -> object:
@@ -56,7 +57,7 @@ class Hub:
         window: what can be replayed, and how far the journal was read.
         frames: puts an envelope into a frame, once, whatever the number of sessions.
         max_running_cursors: see `Replay`.
-        watch: told of notifications that are traced, once for each batch.
+        watch: told of notifications that are traced.
         max_remembered: closed sessions of which is known when they were here, and how far they came.
         clock: Unix seconds, for what has expired.
         monotonic: seconds, for who takes nothing any more, and for how long is written at a stretch.
@@ -236,24 +237,24 @@ class Hub:
         No await and no logging in here: a join between two notes of what is owed would change the sets under us.
         """
         before = batch.before
-        traced: list[Reach] = []
         for position, envelope in batch.entries:
             reached = self._reached(envelope.tenant, envelope.audience)
+            written = None
+            if self._watch is not None and envelope.trace is not None:
+                written = self._watch(Reach(position, envelope, len(reached)))
             if reached:
-                frame = self._frames.notification(position, envelope)
-                self._delivery.owe(reached, frame, before, are_few=len(reached) <= FEW_SESSIONS)
+                frame, timed = self._frames.notification(position, envelope), None
                 if envelope.tenant != CANARY_TENANT:
-                    self._delivery.time(envelope.accepted_at_ms)
+                    timed = Timed(envelope.accepted_at_ms, written)
+                self._delivery.owe(reached, frame, before, are_few=len(reached) <= FEW_SESSIONS, timed=timed)
                 if envelope.live_only:
                     self._offer_to_those_behind(reached, envelope)
             elif envelope.tenant != CANARY_TENANT:
                 self.unreached += 1
-            if envelope.trace is not None:
-                traced.append(Reach(position, envelope, len(reached)))
+                if written is not None:
+                    written()
             before = position
         self._delivery.go()
-        if traced and self._watch is not None:
-            self._watch(traced)
 
     def cut(self, start: Position) -> None:
         """Begin the window anew, and send everybody away first: they come back, and hear `reset`.

@@ -80,7 +80,7 @@ class Pipeline:
         self._awaited: dict[str, asyncio.Future[FirstUse | None]] = {}  # by id of the item that is to be read back
         self._marking: asyncio.Task[None] | None = None  # Brings the next marker there and back, for all who wait.
         self.accepted = 0
-        self._has_caught_up = False  # What was in the journal before this replica came is no lag of it.
+        self._has_caught_up = False  # Has read all that was in the journal when it came.
         self.append_durations = Durations()
         self.appends_refused = 0
         self.lag = Durations()  # Of each record: from the acceptance of its first notification until it was read.
@@ -237,9 +237,14 @@ class Pipeline:
                 self._settle(item.nonce, None)
         if record.items:
             self._window.advance(Position(record.epoch, record.offset, len(record.items) - 1))
-        if entries and self._has_caught_up and entries[0].envelope.tenant != CANARY_TENANT:
-            self.lag.note((now_ms - entries[0].envelope.accepted_at_ms) / 1000)
-        self._hub.deliver(Batch(before, entries))
+        if self._is_in_service():
+            if entries and entries[0].envelope.tenant != CANARY_TENANT:
+                self.lag.note((now_ms - entries[0].envelope.accepted_at_ms) / 1000)
+            self._hub.deliver(Batch(before, entries))
+
+    def _is_in_service(self) -> bool:
+        """Else what is read is older than this replica: others have delivered, counted and traced it."""
+        return self._has_caught_up or len(self._hub) > 0
 
     def _cut_before(self, record: Record) -> None:
         if record.epoch != self._window.tail.epoch:
@@ -253,7 +258,7 @@ class Pipeline:
         if ends_at_ms <= now_ms:
             if envelope.tenant == CANARY_TENANT:
                 return True  # One that comes back late tells of a replica that is late, not of one that is dead.
-            self.dropped += 1
+            self.dropped += self._is_in_service()
             return False
         return True
 
@@ -263,7 +268,7 @@ class Pipeline:
         self._settle(envelope.id, first)
         if first is None:
             return False
-        self.repeats += 1
+        self.repeats += self._is_in_service()
         return True
 
     def _settle(self, item_id: str, first: FirstUse | None) -> None:

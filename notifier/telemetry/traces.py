@@ -28,7 +28,7 @@ from opentelemetry.trace import set_span_in_context as below
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp
 
-from notifier.core.envelope import Envelope, Position, Trace
+from notifier.core.envelope import Envelope, Trace
 from notifier.core.hub import Reach
 from notifier.core.ports import Journal
 from notifier.telemetry.metrics import Reading
@@ -201,13 +201,13 @@ class Traces:
 
     # -- out -----------------------------------------------------------------------------------------------------
 
-    def delivered(self, reached: Sequence[Reach]) -> None:
-        """What was read last has been written to its sessions here, or is owed to them."""
-        began_ns, ended_ns = self._read_at_ns, time.time_ns()
-        for position, envelope, sessions in reached:
-            self._later(partial(self._deliver, position, envelope, sessions, began_ns, ended_ns))
+    def delivering(self, reach: Reach) -> Callable[[], None]:
+        """This is in the record that was read last. To be called when it was written to its live sessions here."""
+        began_ns = self._read_at_ns
+        return lambda: self._later(partial(self._deliver, reach, began_ns, time.time_ns()))
 
-    def _deliver(self, position: Position, envelope: Envelope, sessions: int, began_ns: int, ended_ns: int) -> None:
+    def _deliver(self, reach: Reach, began_ns: int, ended_ns: int) -> None:
+        position, envelope, sessions = reach
         assert envelope.trace is not None
         context = extracted({"traceparent": envelope.trace.parent, "tracestate": envelope.trace.state})
         if context is _EMPTY:

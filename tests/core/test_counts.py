@@ -2,8 +2,9 @@
 
 import asyncio
 
+from notifier.core.envelope import Trace
 from notifier.core.errors import Unavailable
-from notifier.core.pipeline import Request
+from notifier.core.pipeline import LIVE_ONLY_MS, Request
 from notifier.core.ports import CloseReason
 from notifier.core.window import Window
 from tests.core.builders import at, envelope, identity, notification, user
@@ -105,10 +106,20 @@ async def test_an_append_is_timed_and_one_that_is_not_confirmed_is_counted() -> 
     assert (sum(mute.pipeline.append_durations.counts), mute.pipeline.appends_refused) == (0, 1)
 
 
-async def test_what_was_there_before_this_replica_came_is_no_lag() -> None:
-    replica = Replica()
-    await replica.pipeline.send_notification(Request(notification()))
+async def test_what_was_there_before_this_replica_came_counts_for_nothing() -> None:
+    """Else a restart would look like an hour of it at once, and be traced like that too."""
+    watched = list[str]()
+    replica = Replica(watch=lambda reach: lambda: watched.append(reach.envelope.id))
+    trace = Trace("00-…")
+    for wanted in (notification(), notification(ttl_seconds=0)):
+        await replica.pipeline.send_notification(Request(wanted, trace=trace))
+    replica.clock.now += LIVE_ONLY_MS / 1000
     async with replica.following():
         await replica.pipeline.catch_up()
+        counts = [sum(replica.pipeline.lag.counts), replica.hub.unreached, replica.pipeline.dropped, len(watched)]
+        await replica.pipeline.send_notification(Request(notification(), trace=trace))
+        await replica.has_caught_up()
 
-    assert sum(replica.pipeline.lag.counts) == 0
+    assert len(replica.window) == 3
+    assert counts == [0, 0, 0, 0]
+    assert (sum(replica.pipeline.lag.counts), replica.hub.unreached, len(watched)) == (2, 2, 1)

@@ -6,6 +6,8 @@ import pytest
 
 from notifier.core.audience import EVERYONE
 from notifier.core.delivery import BUSY_SECONDS, JOINED_LIMIT_BYTES
+from notifier.core.envelope import Trace
+from notifier.core.hub import Watch
 from notifier.core.worklist import STRETCH_SECONDS, Worklist
 from tests.core.builders import envelope, identity, user
 from tests.core.fakes import HandClock, HandLoop
@@ -95,8 +97,8 @@ def test_who_cannot_take_what_is_joined_gets_all_of_it_later() -> None:
 class Crowd(World):
     """So many sessions that a broadcast takes several stretches: each write moves the clock."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, watch: Watch | None = None) -> None:
+        super().__init__(watch=watch)
         self.people = connected(self, *[f"u{number}" for number in range(200)])
         for client in self.people:
             client.outlet.on_write = self._take_time
@@ -124,6 +126,31 @@ def test_a_large_broadcast_is_written_in_stretches() -> None:
     assert 50 <= first < 100
     assert 50 <= second - first < 100
     assert crowd.reached() == 200
+
+
+def test_a_traced_broadcast_is_written_when_the_last_session_has_it() -> None:
+    written = list[int]()
+    crowd = Crowd(watch=lambda _: lambda: written.append(crowd.reached()))
+
+    crowd.send(envelope(EVERYONE, name="n1")._replace(trace=Trace("00-…")))
+    at_once = list(written)
+    crowd.turn()
+
+    assert (at_once, written) == ([], [200])
+
+
+def test_a_traced_notification_that_passes_does_not_wait_for_the_next_round() -> None:
+    written = list[str]()
+    crowd = Crowd(watch=lambda reach: lambda: written.append(reach.envelope.id))
+    crowd.send(envelope(EVERYONE, name="n1"))
+    crowd.turn()
+    crowd.send(envelope(EVERYONE, name="n2")._replace(trace=Trace("00-…")), after_seconds=0)
+
+    crowd.send(envelope(user(crowd.people[0].identity.user), name="n3")._replace(trace=Trace("00-…")), after_seconds=0)
+
+    assert written == ["n3"]
+    crowd.turn()
+    assert written == ["n3", "n2"]
 
 
 def test_a_personal_notification_passes_a_broadcast_and_brings_its_part_of_that() -> None:

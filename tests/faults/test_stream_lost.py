@@ -121,7 +121,8 @@ async def test_poison_in_the_stream_is_skipped_and_delivery_goes_on(
     assert verdict.unknown == 0
     assert skipped_after < RECOVERY_SECONDS
     assert proof.closed_codes == Counter()
-    assert all(count <= 2 * 2 for count in losses), "two tries for each of the two that break a connection"
+    # Two tries for each of the two that break a connection, and one before, which took along what had been read ahead.
+    assert all(count <= 2 * 3 for count in losses)
     assert await cluster.metrics(EPOCHS) == epochs
     await baseline.restored(within_seconds=RECOVERY_SECONDS)
     assert [after - before for before, after in zip(skipped, await cluster.metrics(SKIPPED), strict=True)] == [

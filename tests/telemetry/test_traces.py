@@ -84,8 +84,8 @@ async def test_what_the_origin_keeps_does_not_go_into_the_journal(traces: Traces
 
 async def test_spans_are_made_in_slices_and_the_rest_is_counted_as_lost(traces: Traces, sink: Collector) -> None:
     place = traces.begin_message({}, None).place()
-    reach = [Reach(at(1, 0), envelope(name="n")._replace(trace=place), 1)] * (WAITING + 5)
-    traces.delivered(reach)
+    for _ in range(WAITING + 5):
+        traces.delivering(Reach(at(1, 0), envelope(name="n")._replace(trace=place), 1))()
     await asyncio.sleep(0)  # One turn of the loop.
 
     assert traces.export.ended == SLICE_SPANS
@@ -95,8 +95,8 @@ async def test_spans_are_made_in_slices_and_the_rest_is_counted_as_lost(traces: 
 async def test_a_span_that_cannot_be_made_does_not_stop_the_others(
     traces: Traces, sink: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    traces.delivered([Reach(at(1, 0), envelope(name="untraced"), 1)])  # Nobody does this.
-    traces.delivered([Reach(at(1, 0), envelope(name="n")._replace(trace=traces.begin_message({}, None).place()), 1)])
+    traces.delivering(Reach(at(1, 0), envelope(name="untraced"), 1))()  # Nobody does this.
+    traces.delivering(Reach(at(1, 0), envelope(name="n")._replace(trace=traces.begin_message({}, None).place()), 1))()
 
     await sink.named("deliver s", messaging_message_id="n")
     assert "AssertionError" in caplog.text
