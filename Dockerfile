@@ -5,8 +5,8 @@
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
-# Which lock in requirements/ is installed: otel is server with traces, which stay off until OTEL_ variables ask for them.
-ARG REQUIREMENTS=otel
+# Which lock in requirements/ is installed: image is server with traces and with the client of Redis, off until asked for.
+ARG REQUIREMENTS=image
 # Seconds since 1970; every file of ours carries it, so that equal sources make equal files.
 ARG SOURCE_DATE_EPOCH=315532800
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \

@@ -68,9 +68,9 @@ COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11
 	--custom-compile-command "make lock"
 
 lock: build/uv/bin/uv ## Resolve the locks anew; ARGS=--upgrade takes newer versions
-	$(COMPILE) pyproject.toml --extra server --extra otel --group dev --group build -o requirements/dev.txt $(ARGS)
+	$(COMPILE) pyproject.toml --extra server --extra otel --extra redis --group dev --group build -o requirements/dev.txt $(ARGS)
 	$(COMPILE) pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
-	$(COMPILE) pyproject.toml --extra server --extra otel -c requirements/dev.txt -o requirements/otel.txt
+	$(COMPILE) pyproject.toml --extra server --extra otel --extra redis -c requirements/dev.txt -o requirements/image.txt
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
 
 clean: ## Remove the environment, caches and build output

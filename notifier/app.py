@@ -20,8 +20,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
+from notifier.access.addresses import network_of
 from notifier.access.gate import Gate
-from notifier.access.limits import Limits
+from notifier.access.limits import TENANT
+from notifier.access.strain import Strain
 from notifier.access.tickets import TICKET_SECONDS
 from notifier.access.topics import grant
 from notifier.core.canary import Canary
@@ -34,19 +36,21 @@ from notifier.core.outage import Outage
 from notifier.core.pipeline import Pipeline
 from notifier.core.ports import CloseReason, Journal
 from notifier.core.pulse import Pulse
+from notifier.core.session import Session
 from notifier.core.window import Window
+from notifier.counts import Counts
 from notifier.engine import build_journal, build_queue_door, journal_readings, queue_readings
 from notifier.ingress.http import Guard, HttpDoor
 from notifier.ingress.middleware import Cors, Failsafe, RequestLine, Threshold
 from notifier.ingress.openapi import SOCKET_ROUTE, STREAM_ROUTE, describe
-from notifier.ingress.problems import answer_error, problem_response
+from notifier.ingress.problems import answer_error, denial_response
 from notifier.ingress.tickets import TicketDoor, TicketGuard
 from notifier.journal.memory import MemoryJournal
 from notifier.settings import Settings
 from notifier.telemetry.answers import Answers
 from notifier.telemetry.inspection import Inspection, canary_readings
 from notifier.telemetry.loop_lag import LoopLag
-from notifier.telemetry.memory import memory_limit_bytes
+from notifier.telemetry.memory import memory_limit_bytes, memory_share
 from notifier.telemetry.metrics import Metrics, Reading
 from notifier.telemetry.operations import Insight, create_operations_app
 from notifier.tracing import build_traces
@@ -83,6 +87,7 @@ class Service:
         self.metrics = Metrics()
         self.metrics.watch(self.inspection.readings())
         self.metrics.watch(self._readings())
+        self.metrics.watch(self.counts.readings(self.gate.turned_away))
         if self.traces is not None:
             self.metrics.watch(self.traces.readings())
         if self.canary is not None:
@@ -116,6 +121,7 @@ class Service:
             max_running_cursors=settings.sessions.max_running_cursors,
             watch=None if self.traces is None else self.traces.delivering,
             max_remembered=settings.sessions.max_remembered,
+            vacated=self._vacate,
         )
         seen_keys = SeenKeys(span_seconds=settings.idempotency.span_seconds, capacity=settings.idempotency.capacity)
         timeout_seconds = settings.journal.publish_timeout_seconds
@@ -153,24 +159,40 @@ class Service:
 
     def _build_access(self) -> None:
         settings = self._settings
-        self.limits = Limits(settings.limits.model_dump())
+        overload = settings.overload
+        self.counts = Counts(settings, close=self._supersede)
+        self.limits = self.counts.limits
         self.tickets = build_tickets(settings)
         self.gate = Gate(
             build_verifier(settings),
             build_origins(settings),
             tickets=self.tickets,
-            sessions=lambda: self.hub.staying,
-            sessions_of=lambda tenant, user: sum(
-                not self.hub.is_leaving(session) for session in self.hub.sessions_of(tenant, user)
-            ),
+            seats=self.counts.seats,
             max_sessions=settings.sessions.max_total,
-            max_sessions_per_user=settings.sessions.max_per_user,
+            strain=Strain(
+                lag_seconds=lambda: min(self._loop_lag.recent_seconds),
+                most_lag_seconds=overload.loop_lag_seconds,
+                memory_share=partial(memory_share, overload.memory_limit_bytes),
+                most_memory_share=overload.memory_fraction,
+            ),
+            handshakes=settings.limits.handshakes,
+            address_handshakes=settings.limits.address_handshakes,
         )
+
+    def _supersede(self, session_id: str) -> None:
+        session = self.hub.get(session_id)
+        if session is not None:
+            self.hub.close(session, CloseReason.SUPERSEDED)
+
+    def _vacate(self, session: Session) -> None:
+        self.counts.seats.leave(session.identity.tenant, session.id)
 
     def trust(self, settings: Settings) -> None:
         """Take over keys, topic rules, origins and limits: all of them, or, with a SettingsError, none."""
         verifier, origins = build_verifier(settings), build_origins(settings)
-        self.limits.set(settings.limits.model_dump())
+        limits = settings.limits
+        self.limits.set(limits.model_dump())
+        self.gate.set_pace(handshakes=limits.handshakes, address_handshakes=limits.address_handshakes)
         self.gate.trust(verifier, origins)
         if self.tickets is not None and (secrets := ticket_secrets(settings)):
             self.tickets.trust(secrets)
@@ -179,12 +201,14 @@ class Service:
         door = Door(
             check_origin=self.gate.check_origin,
             check_room=self.gate.check_room,
+            pace=self.gate.pace,
             authenticate=self.gate.authenticate,
             read_ticket=self.gate.read_ticket,
             redeem=self.gate.redeem,
             admit=self.gate.admit,
+            dismiss=self.gate.dismiss,
             grant=lambda identity, topics, already: grant(identity, topics, already=already),
-            refusal=problem_response,
+            refusal=denial_response,
             count_handshake=self.metrics.count_handshake,
         )
         return Reception(
@@ -239,6 +263,7 @@ class Service:
             spend=lambda limit, caller, cost: self.limits.spend(
                 limit, f"{caller.issuer} {caller.tenant} {caller.user}", cost
             ),
+            spend_tenant=partial(self.limits.spend, TENANT),
         )
         door = HttpDoor(
             self.pipeline,
@@ -272,7 +297,7 @@ class Service:
         if self.traces is not None:
             api.add_middleware(self.traces.requests)
         api.add_middleware(Failsafe)
-        api.add_middleware(Threshold, spend=partial(self.limits.spend, "address"))
+        api.add_middleware(Threshold, spend=lambda address: self.limits.spend("address", network_of(address)))
         api.add_middleware(
             Cors,
             is_readable_from=self.gate.is_readable_from,
@@ -395,6 +420,8 @@ class Service:
         ]
         if self.rabbit is not None:
             self._workers.append(self._work("journal writer", self.rabbit.run()))
+        if self.counts.work is not None:
+            self._workers.append(self._work("shared counts", self.counts.work))
         if self.queue_door is not None:
             self._workers.append(self._work("queue door", self.queue_door.run()))
         if self.canary is not None:

@@ -11,6 +11,7 @@ PARTS = {
     "canary": "canaries",
     "journal": "journal on RabbitMQ",
     "queue": "request queue",
+    "counts": "shared counts",
     "traces": "traces",
 }
 HEAD = """\

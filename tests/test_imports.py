@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "notifier"
 SIBLINGS = frozenset({"ingress", "journal", "transports", "access", "telemetry"})
 ROOMS = frozenset({"core", "broker", "commands", "clients"})
 MODULES = frozenset(
-    {"settings", "setting_files", "trust", "tracing", "engine", "app", "reload", "server", "demo", "cli", ""}
+    {"settings", "setting_files", "trust", "tracing", "counts", "engine", "app", "reload", "server", "demo", "cli", ""}
 )
 ALL = SIBLINGS | ROOMS | MODULES
 
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "settings": frozenset({"core", "setting_files"}),
     "trust": frozenset({"settings", "access", "core"}),
     "tracing": frozenset({"settings", "broker", "telemetry"}),
+    "counts": frozenset({"settings", "access", "telemetry"}),
     "engine": frozenset({"settings", "broker", "journal", "ingress", "telemetry", "core"}),
     "app": ALL - {"cli", "demo", "server", "reload"},
     "reload": frozenset({"app", "broker", "settings"}),
@@ -53,7 +54,7 @@ MUTABLE_CALLS = frozenset({
 })
 SERVER_ONLY = frozenset({
     "fastapi", "starlette", "uvicorn", "uvloop", "pydantic", "pydantic_settings", "jose", "slowapi", "limits",
-    "prometheus_client", "structlog", "aio_pika", "aiormq", "opentelemetry",
+    "prometheus_client", "structlog", "aio_pika", "aiormq", "opentelemetry", "redis",
 })
 # fmt: on
 

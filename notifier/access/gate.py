@@ -1,15 +1,20 @@
 """The rules of entry: who the bearer is, what it may send, and from which pages browsers may come."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from notifier.access.addresses import network_of
+from notifier.access.buckets import PATIENCE_SECONDS, Buckets, Turnstile
 from notifier.access.origins import OriginPolicy
+from notifier.access.seats import Seats
 from notifier.access.tickets import Tickets
 from notifier.access.tokens import TokenVerifier
 from notifier.core.errors import Forbidden, LimitExceeded, Unauthenticated, Unavailable
 from notifier.core.identity import Identity, Tenant
+from notifier.core.spread import spread
 
 SEND: Final = "notify:send"
 BROADCAST: Final = "notify:broadcast"
@@ -22,9 +27,10 @@ class Gate:
 
     Args:
         tickets: None while there are none.
-        sessions: how many sessions there are now.
-        sessions_of: how many a user of a tenant has.
-        max_sessions, max_sessions_per_user: one more is refused.
+        seats: who has a session here.
+        max_sessions: one more is refused.
+        strain: what this process suffers from now; None: nothing.
+        handshakes, address_handshakes: limits in the words of `limits`.
     """
 
     def __init__(
@@ -33,24 +39,32 @@ class Gate:
         origins: OriginPolicy,
         *,
         tickets: Tickets | None = None,
-        sessions: Callable[[], int],
-        sessions_of: Callable[[Tenant, str], int],
+        seats: Seats,
         max_sessions: int,
-        max_sessions_per_user: int,
+        strain: Callable[[], str | None] = lambda: None,
+        handshakes: str,
+        address_handshakes: str,
     ) -> None:
         self._verifier = verifier
         self._origins = origins
         self._tickets = tickets
-        self._sessions = sessions
-        self._sessions_of = sessions_of
+        self._seats = seats
         self._max_sessions = max_sessions
-        self._max_sessions_per_user = max_sessions_per_user
+        self._strain = strain
+        self._turnstile = Turnstile(handshakes)
+        self._handshakes = Buckets("address_handshakes", address_handshakes)
+        self.turned_away: Counter[tuple[str, ...]] = Counter()  # Handshakes, by the limit that they were over.
         self.is_starting = True  # Until the journal was read to its end: no sessions, since a resume might have a hole.
         self.is_draining = False  # Set once, when the process is about to end: no new sessions.
 
     def trust(self, verifier: TokenVerifier, origins: OriginPolicy) -> None:
         """Judge by these from here on. A new verifier remembers no token; open sessions stay as they were admitted."""
         self._verifier, self._origins = verifier, origins
+
+    def set_pace(self, *, handshakes: str, address_handshakes: str) -> None:
+        """Go by these limits from here on."""
+        self._turnstile.set(handshakes)
+        self._handshakes.set(address_handshakes)
 
     def is_readable_from(self, origin: str) -> bool:
         """Tell whether pages of this origin may read answers (CORS)."""
@@ -119,14 +133,40 @@ class Gate:
             raise Unavailable("draining", "this replica is about to end; connect again to reach another")
         if self.is_starting:
             raise Unavailable("starting", "this replica has not read the journal yet; connect again to reach another")
-        if self._sessions() >= self._max_sessions:
-            raise Unavailable("overload", "this replica has as many sessions as it may have")
+        if len(self._seats) >= self._max_sessions:
+            self._turn_away("process", "this replica has as many sessions as it may have")
+        if strain := self._strain():
+            # Those who are here suffer already: one more would make it worse for all of them.
+            self._turn_away(strain, "this replica is under strain, and keeps the sessions that it has")
 
-    def admit(self, identity: Identity) -> None:
-        """Check the session limit of a verified user. Raises LimitExceeded."""
-        if self._sessions_of(identity.tenant, identity.user) >= self._max_sessions_per_user:
-            detail = "this user has as many sessions as one may have"
-            raise LimitExceeded("too_many_sessions", detail, retry_after=timedelta(seconds=5))
+    def pace(self, address: str | None) -> None:
+        """Count a handshake, before anything of it is looked at. Raises LimitExceeded and Unavailable.
+
+        The address comes first, so that nobody uses up what all have together.
+        """
+        network = network_of(address)
+        if wait_seconds := self._handshakes.take(network):
+            self.turned_away["address_handshakes",] += 1
+            detail = f"over the limit of handshakes of one address; {self._handshakes.amount} may come at once"
+            standing = self._handshakes.standing(network)
+            retry_after = spread(wait_seconds, wait_seconds + PATIENCE_SECONDS / 4)
+            raise LimitExceeded("too_many_handshakes", detail, retry_after=retry_after, standing=standing)
+        if turn_seconds := self._turnstile.enter():
+            self.turned_away["handshakes",] += 1
+            detail = "this replica takes no more handshakes at the moment; it has a turn for you"
+            raise Unavailable("overload", detail, retry_after=timedelta(seconds=turn_seconds))
+
+    async def admit(self, identity: Identity, address: str | None) -> str:
+        """Take a seat for a verified user, and return the id of its session. Raises LimitExceeded."""
+        return await self._seats.take(identity, address)
+
+    def dismiss(self, identity: Identity, session: str) -> None:
+        """Give the seat back."""
+        self._seats.leave(identity.tenant, session)
+
+    def _turn_away(self, why: str, detail: str) -> None:
+        self.turned_away[why,] += 1
+        raise Unavailable("overload", detail, retry_after=timedelta(seconds=self._turnstile.turn()))
 
 
 def _require(caller: Identity, scope: str) -> None:

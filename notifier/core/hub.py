@@ -59,6 +59,7 @@ class Hub:
         max_running_cursors: see `Replay`.
         watch: told of notifications that are traced.
         max_remembered: closed sessions of which is known when they were here, and how far they came.
+        vacated: told of each session that no limit counts any more: it is gone, or about to leave. May be told twice.
         clock: Unix seconds, for what has expired.
         monotonic: seconds, for who takes nothing any more, and for how long is written at a stretch.
         later: see `Worklist`.
@@ -72,6 +73,7 @@ class Hub:
         max_running_cursors: int = 1_000,
         watch: Watch | None = None,
         max_remembered: int = 10_000,
+        vacated: Callable[[Session], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         later: Later = _on_the_running_loop,
@@ -79,6 +81,7 @@ class Hub:
         self._window = window
         self._frames = frames
         self._watch = watch
+        self._vacated = vacated
         self._clock = clock
         self.replay = Replay(
             window,
@@ -124,7 +127,10 @@ class Hub:
 
     def mark_leaving(self, sessions: Iterable[Session]) -> None:
         """Note that these will be closed soon, as `close_paced` does with each of its own."""
-        self._leaving.update(session for session in sessions if session in self)
+        for session in sessions:
+            if session in self:
+                self._leaving.add(session)
+                self._vacated(session)
 
     def get(self, session_id: str) -> Session | None:
         """The session of this id, while it is here."""
@@ -172,6 +178,7 @@ class Hub:
         session.owed = None
         self._delivered_to_gone += session.delivered
         self.replay.end(session)
+        self._vacated(session)
 
     def close(self, session: Session, reason: CloseReason) -> None:
         """End a session for a reason of ours."""

@@ -114,6 +114,7 @@ class CloseReason(Enum):
     DRAIN = "drain"
     REBALANCE = "rebalance"
     TOKEN_EXPIRED = "token_expired"
+    SUPERSEDED = "superseded"
     SHUTDOWN = "shutdown"
     SILENT = "keepalive ping timeout"  # In uvicorn's words, which say it on the other path.
 

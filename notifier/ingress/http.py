@@ -1,7 +1,8 @@
 """The HTTP door: `POST /notify` and `POST /notify/batch`, from a request to the pipeline and back to an answer."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
@@ -17,7 +18,6 @@ from notifier.core.errors import (
     BadRequest,
     InvalidNotification,
     NotifierError,
-    Standing,
     TooLarge,
     UnsupportedMediaType,
     Violation,
@@ -30,6 +30,7 @@ from notifier.core.strict_json import parse
 from notifier.ingress.answers import accepted, results
 from notifier.ingress.body import headers_of, is_json, media_type, read_body
 from notifier.ingress.cloud_events import EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE, open_event
+from notifier.ingress.middleware import Ask
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
 from notifier.ingress.problems import refuse
 from notifier.ingress.schemas import Opened, open_item, open_request
@@ -48,11 +49,13 @@ class Guard:
         authorise: may this caller send into this tenant; to everyone of it, when the last argument says so.
         spend: take `cost` out of the caller's allowance of this name (`send`, `batch` or `broadcast`), and return how
             to ask where the caller stands.
+        spend_tenant: the same of a tenant that is sent into, whoever sends.
     """
 
     authenticate: Callable[[str | None], Identity]
     authorise: Callable[[Identity, Tenant, bool], None]
-    spend: Callable[[str, Identity, int], Callable[[], Standing]]
+    spend: Callable[[str, Identity, int], Awaitable[Ask]]
+    spend_tenant: Callable[[Tenant, int], Awaitable[Ask]]
 
 
 class Shortcut:
@@ -105,7 +108,7 @@ class HttpDoor:
         """Send one notification."""
         headers = headers_of(request)
         caller = self._enter(request, headers)
-        self._spend(request, "send", caller)
+        await self._spend(request, "send", caller)
         media = media_type(headers)
         if not is_json(media) or media == EVENTS_MEDIA_TYPE:
             raise UnsupportedMediaType("unsupported_media_type", f"send application/json or {EVENT_MEDIA_TYPE}")
@@ -118,8 +121,9 @@ class HttpDoor:
         notification = opened.request.notification(caller.tenant)
         everyone = notification.audience.everyone
         self._guard.authorise(caller, notification.tenant, everyone)
+        await self._guard.spend_tenant(notification.tenant, 1)
         if everyone:
-            self._spend(request, "broadcast", caller)
+            await self._spend(request, "broadcast", caller)
         trace = _trace(request)
         sending = Sending(notification, _key(caller, opened.key or key), None if trace is None else trace(opened.trace))
         receipt = await self._pipeline.send_notification(sending)
@@ -140,12 +144,14 @@ class HttpDoor:
             request.receive, headers, limit_bytes=BATCH_LIMIT_BYTES, within_seconds=self._body_seconds
         )
         values = _lines(body) if media in LINE_MEDIA_TYPES else _array(body)
-        self._spend(request, "batch", caller, len(values))
+        await self._spend(request, "batch", caller, len(values))
         batch = _Batch(values, open_event if are_events else open_item, key, _trace(request))
         sealed = await self._seal_all(caller, batch)
-        broadcasts = sum(isinstance(item, Envelope) and item.audience.everyone for item in sealed)
-        if broadcasts:
-            self._spend(request, "broadcast", caller, broadcasts)
+        envelopes = [item for item in sealed if isinstance(item, Envelope)]
+        for tenant, count in Counter(envelope.tenant for envelope in envelopes).items():
+            await self._guard.spend_tenant(tenant, count)
+        if broadcasts := sum(envelope.audience.everyone for envelope in envelopes):
+            await self._spend(request, "broadcast", caller, broadcasts)
         outcomes = await self._pipeline.append_sealed(sealed)
         if set(map(type, outcomes)) == {Receipt}:
             return _json(202, results(outcomes))
@@ -159,8 +165,8 @@ class HttpDoor:
         request.scope["state"]["caller"] = caller.user
         return caller
 
-    def _spend(self, request: Request, limit: str, caller: Identity, cost: int = 1) -> None:
-        request.scope["state"]["standing"] = self._guard.spend(limit, caller, cost)
+    async def _spend(self, request: Request, limit: str, caller: Identity, cost: int = 1) -> None:
+        request.scope["state"]["standing"] = await self._guard.spend(limit, caller, cost)
 
     async def _seal_all(self, caller: Identity, batch: "_Batch") -> list[Envelope | NotifierError]:
         """Read and seal each item, or say what is wrong with it."""

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -14,6 +14,8 @@ from notifier.core.notification import new_id
 from notifier.ingress.problems import internal_problem, refuse, standing_headers
 
 log: Final = logging.getLogger(__name__)
+Ask = Callable[[], Awaitable[Standing]]
+"""Asks where a caller stands with a limit."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -21,7 +23,7 @@ class RequestLine:
     """Gives each request an id, echoes it, adds where the caller stands with its limits, and logs one line.
 
     A request under way shares `scope["state"]`: `request_id`, and what others add for the line or the headers:
-    `caller`, `trace_id`, `code` of a refusal, and `standing`, which tells where the caller stands when it is called.
+    `caller`, `trace_id`, `code` of a refusal, and `standing`, which tells where the caller stands when it is asked.
     """
 
     def __init__(self, app: ASGIApp, *, observe: Callable[[str, str, int, float, str | None], None]) -> None:
@@ -46,7 +48,7 @@ class RequestLine:
                     (b"x-request-id", state["request_id"].encode()),
                 ]
                 if standing := state.get("standing"):
-                    headers += standing_headers(standing())
+                    headers += standing_headers(await standing())
             await send(message)
 
         try:
@@ -115,7 +117,7 @@ class Threshold:
     """
 
     def __init__(
-        self, app: ASGIApp, *, spend: Callable[[str], Callable[[], Standing]], headers_limit_bytes: int = 32 * 1024
+        self, app: ASGIApp, *, spend: Callable[[str | None], Awaitable[Ask]], headers_limit_bytes: int = 32 * 1024
     ) -> None:
         self._app = app
         self._spend = spend
@@ -124,15 +126,15 @@ class Threshold:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                self._check(scope)
+                await self._check(scope)
             except NotifierError as refusal:
                 await refuse(scope, refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> None:
         client = scope.get("client")
-        scope["state"]["standing"] = self._spend(client[0] if client else "unknown")
+        scope["state"]["standing"] = await self._spend(client[0] if client else None)
         if _size(scope) > self._headers_limit_bytes:
             detail = f"the headers are over {self._headers_limit_bytes} bytes together"
             raise HeadersTooLarge("headers_too_large", detail)

@@ -32,9 +32,17 @@ SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
     401: ("token_missing", "token_invalid", "token_expired", *TICKET_REFUSALS),
     403: ("origin_forbidden",),
     426: ("upgrade_required", "subprotocol_required"),
-    429: ("rate_limited", "too_many_sessions"),
+    429: ("rate_limited", "too_many_sessions", "too_many_handshakes"),
     500: ("internal_error",),
-    503: ("overload", "starting", "draining", "journal_unavailable", "journal_blocked", "journal_full"),
+    503: (
+        "overload",
+        "too_many_handshakes",
+        "starting",
+        "draining",
+        "journal_unavailable",
+        "journal_blocked",
+        "journal_full",
+    ),
 }
 # A stream of events is no other door, and asks for no upgrade. To a browser's EventSource 401 and 403 are 204.
 STREAM_CODES: Final[Mapping[int, Sequence[str]]] = {

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -64,6 +65,14 @@ def problem_response(error: NotifierError, instance: str | None = None) -> Respo
     return _response(problem(error, instance), _headers(error))
 
 
+def denial_response(error: NotifierError) -> Response:
+    """The answer to a handshake, around which no middleware adds where its sender stands."""
+    response = problem_response(error)
+    if isinstance(error, LimitExceeded) and error.standing is not None:
+        response.raw_headers += standing_headers(error.standing)
+    return response
+
+
 def internal_problem(instance: str) -> Response:
     """The answer where nothing better is known."""
     return _response(_members(500, "internal_error", "something went wrong on our side", instance), {})
@@ -84,9 +93,13 @@ def refuse(scope: Scope, error: NotifierError) -> Response:
     """The answer for an error of ours to this request."""
     if isinstance(error, LimitExceeded) and (standing := error.standing) is not None:
         # The limit that refused is told, not one that was passed before it.
-        scope["state"]["standing"] = lambda: standing
+        scope["state"]["standing"] = partial(_told, standing)
     scope["state"]["code"] = error.code
     return problem_response(error, scope["path"])
+
+
+async def _told(standing: Standing) -> Standing:
+    return standing
 
 
 def standing_headers(standing: Standing) -> list[tuple[bytes, bytes]]:

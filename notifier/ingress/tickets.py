@@ -1,18 +1,19 @@
 """`POST /ticket`: a ticket in exchange for a token, or one that a backend has made for somebody."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from notifier.core.errors import Standing, UnsupportedMediaType
+from notifier.core.errors import UnsupportedMediaType
 from notifier.core.identity import Identity
 from notifier.core.notification import rfc3339
 from notifier.core.strict_json import parse
 from notifier.ingress.body import headers_of, is_json, media_type, read_body
+from notifier.ingress.middleware import Ask
 from notifier.ingress.openapi import TICKET_ROUTE
 from notifier.ingress.schemas import TicketRequest, read_model
 from notifier.ingress.sizes import REQUEST_LIMIT_BYTES
@@ -30,7 +31,7 @@ class TicketGuard:
     """
 
     authenticate: Callable[[str | None], Identity]
-    spend: Callable[[Identity], Callable[[], Standing]]
+    spend: Callable[[Identity], Awaitable[Ask]]
     vouch: Callable[[Identity, str | None, str, Sequence[str], Sequence[str], int], Identity]
     mint: Callable[[Identity], str]
 
@@ -52,7 +53,7 @@ class TicketDoor:
         headers = headers_of(request)
         caller = self._guard.authenticate(headers.get("authorization"))
         request.scope["state"]["caller"] = caller.user
-        request.scope["state"]["standing"] = self._guard.spend(caller)
+        request.scope["state"]["standing"] = await self._guard.spend(caller)
         body = await read_body(
             request.receive, headers, limit_bytes=REQUEST_LIMIT_BYTES, within_seconds=self._body_seconds
         )

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, SecretStr, model_validator
 from notifier.setting_files import SUFFIX, read_value
 from notifier.settings.access import Access
 from notifier.settings.http import Http, Operations
-from notifier.settings.limits import Limits
+from notifier.settings.limits import Counts, Limits, Overload
 from notifier.settings.rabbitmq import Broker, Journal, Queue, broker_url
 from notifier.settings.sessions import Idempotency, Sessions, Window
 from notifier.settings.telemetry import Telemetry
@@ -32,6 +32,8 @@ class Settings(Group):
     sessions: Sessions = Sessions()
     access: Access = Access()
     limits: Limits = Limits()
+    counts: Counts = Counts()
+    overload: Overload = Overload()
     telemetry: Telemetry = Telemetry()
     _files: Mapping[str, Path] = PrivateAttr(default_factory=dict)  # Where a setting was read from, by its name.
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from notifier.settings.limits import Limits
 from notifier.settings.model import Settings
 from notifier.settings.values import Group
 
@@ -17,7 +18,7 @@ RELOADED: Final = frozenset(
         *(f"{PREFIX}HTTP__{name}" for name in ("ALLOWED_ORIGINS", "PUBLIC_ORIGIN")),
         *(f"{PREFIX}ACCESS__{name}" for name in ("ISSUERS", "TOPIC_RULES", "DEFAULT_TENANT", "TICKET_SECRETS")),
         *(f"{PREFIX}ACCESS__{name}" for name in ("LEEWAY_SECONDS", "TOKEN_MAX_LIFETIME_SECONDS")),
-        *(f"{PREFIX}LIMITS__{name}" for name in ("ADDRESS", "SEND", "BATCH", "BROADCAST", "TICKET")),
+        *(f"{PREFIX}LIMITS__{name.upper()}" for name in Limits.model_fields),
     }
 )
 """What a running service takes over from files, on SIGHUP."""

@@ -1,5 +1,7 @@
 """Sessions, and what is remembered for them and for callers."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from notifier.settings.values import Group
@@ -32,7 +34,12 @@ class Sessions(Group):
     frames_per_second: float = Field(10, gt=0, description="Frames a client may send, on average.")
     frames_burst: int = Field(100, gt=0, description="Frames a client may send at once.")
     max_total: int = Field(15_000, gt=0, description="Sessions of this process.")
-    max_per_user: int = Field(50, gt=0, description="Sessions of one user on this replica.")
+    max_per_user: int = Field(50, gt=0, description="Sessions of one user.")
+    max_per_tenant: int = Field(1_000_000, gt=0, description="Sessions of one tenant.")
+    max_per_address: int = Field(5_000, gt=0, description="Sessions of one IPv4 address, or of the /64 of an IPv6 one.")
+    at_limit: Literal["reject", "evict_oldest"] = Field(
+        "reject", description="What gives way when a user or tenant has too many: the newest session, or the oldest."
+    )
     max_remembered: int = Field(10_000, ge=0, description="Closed sessions that `notifier why` can tell of.")
     deflate: bool = Field(False, description="Offer permessage-deflate; a broadcast is compressed once.")
     query_token: bool = Field(False, description="Accept `?token=`, which proxies and histories may keep.")

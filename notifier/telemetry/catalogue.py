@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
-Part = Literal["always", "canary", "journal", "queue", "traces"]
+Part = Literal["always", "canary", "journal", "queue", "counts", "traces"]
 
 
 class Family(NamedTuple):
@@ -99,7 +99,7 @@ _FAMILIES: Final = (
     Family(
         "notifier_sessions_closed_total",
         "counter",
-        "Sessions ended from this side: fell_behind, drain, rebalance, token_expired, shutdown, silent.",
+        "Sessions ended from this side: fell_behind, drain, rebalance, token_expired, superseded, shutdown, silent.",
         ("reason",),
     ),
     Family(
@@ -114,6 +114,24 @@ _FAMILIES: Final = (
         "Admitted sessions: new, resumed, or reset for a reason.",
         ("outcome", "reason"),
     ),
+    # Limits.
+    Family(
+        "notifier_limited_total",
+        "counter",
+        "Refusals by the limit: address, send, batch, broadcast, tenant (a message that has to wait counts as one); "
+        "of handshakes: address_handshakes, handshakes, process, loop_lag, memory; sessions_user, sessions_tenant, "
+        "sessions_address.",
+        ("limit",),
+    ),
+    Family(
+        "notifier_sessions_evicted_total",
+        "counter",
+        "Sessions closed for a newer one, by the limit; shared: as all replicas count; elsewhere: for one of another "
+        "replica.",
+        ("limit",),
+    ),
+    Family("notifier_shared_counts_reached", "gauge", "1 while Redis counts for all replicas.", part="counts"),
+    Family("notifier_shared_counts_lost_total", "counter", "Times that it did not answer in time.", part="counts"),
     # The window.
     Family("notifier_window_entries", "gauge", "Notifications that can be replayed."),
     Family("notifier_window_bytes", "gauge", "Their sealed bytes."),

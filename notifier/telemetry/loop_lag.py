@@ -13,6 +13,7 @@ class LoopLag:
 
     def __init__(self) -> None:
         self.durations = Durations()
+        self.recent_seconds = (0.0, 0.0)  # Of the last two looks.
 
     async def run(self) -> None:
         """Look for ever."""
@@ -20,4 +21,6 @@ class LoopLag:
         while True:
             due = loop.time() + LOOK_SECONDS
             await asyncio.sleep(LOOK_SECONDS)
-            self.durations.note(loop.time() - due)
+            lag_seconds = loop.time() - due
+            self.recent_seconds = (self.recent_seconds[1], lag_seconds)
+            self.durations.note(lag_seconds)

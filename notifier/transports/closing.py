@@ -18,6 +18,7 @@ CODE_OF_REASON: Final = {
     CloseReason.DRAIN: 4001,
     CloseReason.REBALANCE: 4001,
     CloseReason.TOKEN_EXPIRED: 4401,
+    CloseReason.SUPERSEDED: 4409,
     CloseReason.SHUTDOWN: 1012,
     CloseReason.SILENT: 1011,
 }

@@ -18,7 +18,7 @@ class Handshake:
     """One request for a session.
 
     `token` and `ticket` are None when a token is to come in a first frame; one of both counts, a ticket before a token.
-    `topics` are the wanted ones, unchecked.
+    `topics` are the wanted ones, unchecked. `address` is the client's, as far as trusted proxies tell it.
     """
 
     origin: str | None
@@ -29,6 +29,7 @@ class Handshake:
     position: str | None
     topics: tuple[str, ...]
     ticket: str | None = None
+    address: str | None = None
 
     @property
     def has_credentials(self) -> bool:
@@ -52,6 +53,7 @@ def read_handshake(connection: HTTPConnection, *, query_token: bool) -> Handshak
         position=query.get("position"),
         topics=tuple(topic for value in query.getlist("topics") for topic in value.split(",") if topic),
         ticket=query.get("ticket") or None,
+        address=connection.client.host if connection.client else None,
     )
 
 

@@ -1,11 +1,10 @@
 """Letting clients in and opening their sessions: the same for a socket and for a stream of events."""
 
 import logging
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
@@ -24,6 +23,13 @@ from notifier.transports.handshake import Handshake
 log: Final = logging.getLogger(__name__)
 
 
+class Admitted(NamedTuple):
+    """Somebody who has a seat, and the id of the session that gets it."""
+
+    identity: Identity
+    session: str
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What guards the way in. `app.py` fills it; each callable raises the error with which it refuses.
@@ -31,10 +37,12 @@ class Door:
     Args:
         check_origin: (origin, scheme, host): whether pages from there may connect.
         check_room: asked before anything is accepted: draining, overload.
+        pace: (address): counts a handshake, and raises when there are too many.
         authenticate: from a token to its identity.
         read_ticket: from a ticket to its identity.
         redeem: use a ticket up; the second time it is refused.
-        admit: the session limits of a verified identity.
+        admit: (identity, address): the session limits; takes a seat, and returns the id of the session that gets it.
+        dismiss: gives the seat back of a session that never was; of the others the hub tells.
         grant: from wanted topics to granted and denied ones.
         refusal: the HTTP answer for an error.
         count_handshake: told the transport, and how each handshake ended: `admitted`, or the code of the refusal.
@@ -42,10 +50,12 @@ class Door:
 
     check_origin: Callable[[str | None, str, str], None]
     check_room: Callable[[], None]
+    pace: Callable[[str | None], None]
     authenticate: Authenticate
     read_ticket: Authenticate
     redeem: Callable[[str], None]
-    admit: Callable[[Identity], None]
+    admit: Callable[[Identity, str | None], Awaitable[str]]
+    dismiss: Callable[[Identity, str], None]
     grant: Grant
     refusal: Callable[[NotifierError], Response]
     count_handshake: Callable[[str, str], None]
@@ -81,8 +91,15 @@ class Reception:
         self.door.check_origin(handshake.origin, handshake.scheme, handshake.host)
         self.door.check_room()
 
-    async def enter(self, handshake: Handshake) -> Identity:
-        """Verify; wait until this replica has read as far as the client says that it has; then admit."""
+    def pace(self, handshake: Handshake) -> None:
+        """Count the handshake of a client that speaks our protocol, before its token costs anything."""
+        self.door.pace(handshake.address)
+
+    async def enter(self, handshake: Handshake) -> Admitted:
+        """Verify; wait until this replica has read as far as the client says that it has; then admit.
+
+        Whoever is admitted holds a seat until the session ends, or it is dismissed.
+        """
         door, ticket = self.door, handshake.ticket
         identity = door.authenticate(handshake.token or "") if ticket is None else door.read_ticket(ticket)
         position = Position.parse(handshake.position or "")
@@ -92,13 +109,17 @@ class Reception:
         door.check_room()
         if ticket is not None:
             door.redeem(ticket)
-        door.admit(identity)
-        return identity
+        return Admitted(identity, await door.admit(identity, handshake.address))
 
-    def open(self, handshake: Handshake, identity: Identity, outlet: Outlet) -> Session:
+    def dismiss(self, admitted: Admitted) -> None:
+        """Give back the seat of somebody whose session never began."""
+        self.door.dismiss(*admitted)
+
+    def open(self, handshake: Handshake, admitted: Admitted, outlet: Outlet) -> Session:
         """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap."""
+        identity = admitted.identity
         granted, denied = self.door.grant(identity, handshake.topics, frozenset())
-        session = Session(secrets.token_hex(16), identity, granted, outlet)
+        session = Session(admitted.session, identity, granted, outlet)
         resume = self.hub.register(session, handshake.position)
         self._pulse.add(session)
         now_ms = int(time.time() * 1000)

@@ -13,13 +13,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notifier.core.errors import Forbidden, NotifierError, Unauthenticated
-from notifier.core.identity import Identity
 from notifier.core.session import Session
 from notifier.transports.bare import Board
 from notifier.transports.frames import Retry
 from notifier.transports.handshake import Handshake, read_handshake
 from notifier.transports.http_protocol import STREAM
-from notifier.transports.reception import Reception
+from notifier.transports.reception import Admitted, Reception
 from notifier.transports.stream import AsgiStream, DetachedStream, detached
 
 MEDIA_TYPE: Final = "text/event-stream"
@@ -53,13 +52,14 @@ class EventStreams:
         handshake = replace(handshake, position=request.headers.get("last-event-id") or handshake.position)
         try:
             self._reception.check(handshake)
-            identity = await self._reception.enter(handshake)
+            self._reception.pace(handshake)
+            admitted = await self._reception.enter(handshake)
         except NotifierError as error:
             self._reception.note_refusal(error.code, request.client.host if request.client else None)
             if isinstance(error, Unauthenticated | Forbidden) and _is_event_source(request, handshake):
                 return Response(status_code=204, headers={"Cache-Control": "no-store"})
             raise
-        return Opening(self, handshake, identity)
+        return Opening(self, handshake, admitted)
 
     async def serve(self, opening: "Opening", scope: Scope, receive: Receive, send: Send) -> None:
         """Begin the answer, open the session, and keep it until one side ends it."""
@@ -75,7 +75,11 @@ class EventStreams:
             else:
                 await self._stay(opening, receive, send)
         except OSError:
+            self._reception.dismiss(opening.admitted)
             self._reception.count("client_gone")
+        except BaseException:
+            self._reception.dismiss(opening.admitted)
+            raise
 
     async def _stay(self, opening: "Opening", receive: Receive, send: Send) -> None:
         """Open the session, then wait for its end, while the outlet's task writes."""
@@ -103,7 +107,7 @@ class EventStreams:
     def _open(self, opening: "Opening", stream: AsgiStream | DetachedStream) -> Session:
         self._reception.count("admitted")
         stream.answer(Retry(random.randint(*RETRY_MS)))  # noqa: S311 - spreads reconnects
-        session = self._reception.open(opening.handshake, opening.identity, stream)
+        session = self._reception.open(opening.handshake, opening.admitted, stream)
         if isinstance(stream, DetachedStream):
             stream.session = session
         return session
@@ -112,11 +116,11 @@ class EventStreams:
 class Opening(Response):
     """The answer that becomes a stream."""
 
-    def __init__(self, streams: EventStreams, handshake: Handshake, identity: Identity) -> None:
+    def __init__(self, streams: EventStreams, handshake: Handshake, admitted: Admitted) -> None:
         super().__init__(media_type=MEDIA_TYPE)
         self._streams = streams
         self.handshake = handshake
-        self.identity = identity
+        self.admitted = admitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._streams.serve(self, scope, receive, send)

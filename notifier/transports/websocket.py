@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from notifier.core.errors import NotifierError, UpgradeRequired
-from notifier.core.identity import Identity
+from notifier.core.errors import LimitExceeded, NotifierError, UpgradeRequired
 from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.transports.closing import AUTH_TIMEOUT, HangUp
@@ -21,7 +20,7 @@ from notifier.transports.frames import PROTOCOL
 from notifier.transports.handshake import Handshake, read_handshake, with_first_frame
 from notifier.transports.incoming import HandedOver
 from notifier.transports.outlet import AsgiOutlet
-from notifier.transports.reception import Reception
+from notifier.transports.reception import Admitted, Reception
 from notifier.transports.socket_protocol import HAND_OVER
 
 
@@ -77,34 +76,44 @@ class WebSocketSessions:
         try:
             self._check(handshake)
         except NotifierError as error:
-            await self._refuse(websocket, error)
+            # Hard overload is told over plain HTTP to everybody; that an address is over its limit, to a page as well.
+            to_browser = isinstance(error, LimitExceeded) and handshake.origin is not None
+            await self._refuse(websocket, error, to_browser=to_browser)
             return
         try:
-            identity = await self._reception.enter(handshake) if handshake.has_credentials else None
+            admitted = await self._reception.enter(handshake) if handshake.has_credentials else None
         except NotifierError as error:
             await self._refuse(websocket, error, to_browser=handshake.origin is not None)
             return
-        await websocket.accept(subprotocol=PROTOCOL)
         try:
-            if identity is None:
+            await websocket.accept(subprotocol=PROTOCOL)
+            if admitted is None:
                 handshake = await self._await_auth(websocket, handshake)
-                identity = await self._reception.enter(handshake)
+                admitted = await self._reception.enter(handshake)
+            self._reception.count("admitted")
+            await self._begin(websocket, handshake, admitted)
         except NotifierError as error:
             await self._hang_up(websocket, HangUp.because(error))
         except HangUp as hang_up:
             await self._hang_up(websocket, hang_up)
-        else:
-            self._reception.count("admitted")
-            if (extension := websocket.scope.get("extensions", {}).get(HAND_OVER)) is not None:
-                self._detach(extension["hand_over"](), handshake, identity)
-            else:
-                await self._converse(websocket, handshake, identity)
+        except BaseException:
+            if admitted is not None:  # Its client is gone before there was a session.
+                self._reception.dismiss(admitted)
+            raise
 
     def _check(self, handshake: Handshake) -> None:
-        """What is refused over plain HTTP, to everybody: a stranger's page, no room, another protocol."""
+        """What is refused before a token is looked at: a stranger's page, no room, another protocol, a crowd."""
         self._reception.check(handshake)
         if not handshake.speaks_our_protocol:
             raise UpgradeRequired("subprotocol_required", f"offer the WebSocket subprotocol {PROTOCOL}")
+        self._reception.pace(handshake)
+
+    async def _begin(self, websocket: WebSocket, handshake: Handshake, admitted: Admitted) -> None:
+        """Open the session where its connection is to live; one that stays in ASGI is kept here until it ends."""
+        if (extension := websocket.scope.get("extensions", {}).get(HAND_OVER)) is not None:
+            self._detach(extension["hand_over"](), handshake, admitted)
+        else:
+            await self._converse(websocket, handshake, admitted)
 
     async def _refuse(self, websocket: WebSocket, error: NotifierError, *, to_browser: bool = False) -> None:
         """Answer over HTTP; a browser cannot read that, and is accepted to hear a close code."""
@@ -133,18 +142,18 @@ class WebSocketSessions:
             raise HangUp(AUTH_TIMEOUT, "auth_timeout") from None
         return with_first_frame(handshake, text, limit_bytes=self._rules.frame_limit_bytes)
 
-    def _detach(self, handed: HandedOver, handshake: Handshake, identity: Identity) -> None:
+    def _detach(self, handed: HandedOver, handshake: Handshake, admitted: Admitted) -> None:
         """Open the session on the bare connection, in one turn of the event loop; nothing of it stays in ASGI."""
         socket = self._board.connect(handed)
-        session = self._reception.open(handshake, identity, socket)
+        session = self._reception.open(handshake, admitted, socket)
         socket.begin(session, handed.messages)
 
-    async def _converse(self, websocket: WebSocket, handshake: Handshake, identity: Identity) -> None:
+    async def _converse(self, websocket: WebSocket, handshake: Handshake, admitted: Admitted) -> None:
         """Open the session, then read until the end, while the outlet's task writes."""
         loop = asyncio.get_running_loop()
         began, ended = loop.time(), (1006, "connection_lost")
         outlet = AsgiOutlet(websocket.send, limit_bytes=self._write_limit_bytes)
-        session = self._reception.open(handshake, identity, outlet)
+        session = self._reception.open(handshake, admitted, outlet)
         try:
             async with asyncio.timeout(None) as lifetime, asyncio.TaskGroup() as tasks:
                 # A client that reads again within the time learns why we hung up; any other is cut off.

@@ -66,12 +66,12 @@ def test_a_key_is_forgotten_and_all_of_them() -> None:
     assert limiter.test(item, "ben")
 
 
-def test_counting_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counting_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits({"send": "1000/second"})
     started: list[threading.Thread] = []
     monkeypatch.setattr(threading.Thread, "start", started.append)
 
     for number in range(100):
-        limits.spend("send", f"caller-{number}")
+        await limits.spend("send", f"caller-{number}")
 
     assert started == []

@@ -55,7 +55,7 @@ def direct() -> Callable[[], Awaitable[Response]]:
     async def call() -> Response:
         scope: dict[str, Any] = {"type": "http", "app": None, "path": "/", "method": "POST", "headers": [], "state": {}}
         Request(scope)
-        limits.spend("send", "caller")
+        await limits.spend("send", "caller")
         return Response()
 
     return call

@@ -15,6 +15,11 @@ from tests.replica import Replica
 SETTINGS: Final = {
     # The limits are counted as ever; they are only never reached.
     "NOTIFIER_LIMITS__ADDRESS": "1000000/second",
+    "NOTIFIER_LIMITS__ADDRESS_HANDSHAKES": "1000000/second",
+    "NOTIFIER_LIMITS__HANDSHAKES": "1000000/second",
+    "NOTIFIER_LIMITS__TENANT": "1000000/second",
+    "NOTIFIER_SESSIONS__MAX_PER_ADDRESS": "100000",
+    "NOTIFIER_OVERLOAD__LOOP_LAG_SECONDS": "60",
     "NOTIFIER_LIMITS__SEND": "1000000/second",
     "NOTIFIER_LIMITS__BATCH": "1000000/second",
     "NOTIFIER_LIMITS__BROADCAST": "1000000/second",

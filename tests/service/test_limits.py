@@ -63,7 +63,7 @@ def proxy(replica: Replica) -> Iterator[httpx.Client]:
 def fresh_address() -> Callable[[], dict[str, str]]:
     """A function that makes the header of somebody at an address of their own."""
     numbers = itertools.count()
-    return lambda: {"X-Forwarded-For": f"2001:db8::{next(numbers):x}"}
+    return lambda: {"X-Forwarded-For": f"2001:db8:0:{next(numbers):x}::1"}
 
 
 def routes_of(app: FastAPI) -> list[tuple[str, str]]:
