@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from notifier.core.audience import EVERYONE, Address
@@ -28,13 +28,14 @@ class Answers:
         self._clock = clock
         self._replica = platform.node()
 
-    def sessions(self, tenant: str | None, user: str | None) -> Sequence[Mapping[str, Any]]:
-        """The sessions open here, of one tenant and user if these are given."""
-        return [
-            self._describe(self._hub.stay_of(session))
-            for session in self._hub
-            if tenant in (None, session.identity.tenant) and user in (None, session.identity.user)
-        ]
+    def sessions(self, tenant: str | None, user: str | None) -> Iterator[Mapping[str, Any]]:
+        """The sessions open here, of one tenant and user if these are given. Those that end meanwhile are left out."""
+        named = self._hub if tenant is None or user is None else self._hub.sessions_of(Tenant(tenant), user)
+        for session in named:
+            identity = session.identity
+            is_meant = tenant in (None, identity.tenant) and user in (None, identity.user)
+            if is_meant and session in self._hub:
+                yield self._describe(self._hub.stay_of(session))
 
     def notification(self, notification_id: str, tenant: str, user: str | None) -> Mapping[str, Any]:
         """What is known of a notification; with a user, what became of it for each session of theirs here."""
