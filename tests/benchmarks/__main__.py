@@ -13,9 +13,11 @@ from tests.benchmarks.encodings import encodings
 from tests.benchmarks.figure import Figure, table
 from tests.benchmarks.history import history
 from tests.benchmarks.scaling import scaling
+from tests.benchmarks.streams import streams
 from tests.benchmarks.suite import MANY_SESSIONS, Benchmark, own_benchmarks, positive, require_files
 
 FEW_SESSIONS = [1_000]
+FEW_STREAMS = 1_000
 SCALED_SESSIONS = 4_000
 
 
@@ -65,6 +67,7 @@ def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
         **own_benchmarks(idle),
         "broadcast": partial(sessions.broadcast, counts),
         "sessions": partial(sessions.opening, idle),
+        "streams": partial(streams, FEW_STREAMS),
         "window": history,
         "encodings": encodings,
         "deflate": partial(sessions.deflate, min(counts)),
