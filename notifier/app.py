@@ -59,7 +59,7 @@ from notifier.transports.frames import Frames
 from notifier.transports.reception import Door, Reception
 from notifier.transports.sse import EventStreams
 from notifier.transports.websocket import Timing, WebSocketSessions
-from notifier.trust import build_origins, build_tickets, build_verifier, ticket_secrets
+from notifier.trust import build_key_pool, build_origins, build_tickets, build_verifier, ticket_secrets
 
 log: Final = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 0.5
@@ -88,6 +88,7 @@ class Service:
         self.metrics.watch(self.inspection.readings())
         self.metrics.watch(self._readings())
         self.metrics.watch(self.counts.readings(self.gate.turned_away))
+        self.metrics.watch(self.keys.readings())
         if self.traces is not None:
             self.metrics.watch(self.traces.readings())
         if self.canary is not None:
@@ -163,8 +164,10 @@ class Service:
         self.counts = Counts(settings, close=self._supersede)
         self.limits = self.counts.limits
         self.tickets = build_tickets(settings)
+        self.keys = build_key_pool(settings)
+        verifier = build_verifier(settings, self.keys)
         self.gate = Gate(
-            build_verifier(settings),
+            verifier,
             build_origins(settings),
             tickets=self.tickets,
             seats=self.counts.seats,
@@ -178,6 +181,8 @@ class Service:
             handshakes=settings.limits.handshakes,
             address_handshakes=settings.limits.address_handshakes,
         )
+        self.keys.changed = self.gate.forget_tokens
+        self.keys.use(verifier.remotes)
 
     def _supersede(self, session_id: str) -> None:
         session = self.hub.get(session_id)
@@ -189,7 +194,8 @@ class Service:
 
     def trust(self, settings: Settings) -> None:
         """Take over keys, topic rules, origins and limits: all of them, or, with a SettingsError, none."""
-        verifier, origins = build_verifier(settings), build_origins(settings)
+        verifier, origins = build_verifier(settings, self.keys), build_origins(settings)
+        self.keys.use(verifier.remotes)
         limits = settings.limits
         self.limits.set(limits.model_dump())
         self.gate.set_pace(handshakes=limits.handshakes, address_handshakes=limits.address_handshakes)
@@ -203,6 +209,7 @@ class Service:
             check_room=self.gate.check_room,
             pace=self.gate.pace,
             authenticate=self.gate.authenticate,
+            authenticate_patiently=self.gate.authenticate_patiently,
             read_ticket=self.gate.read_ticket,
             redeem=self.gate.redeem,
             admit=self.gate.admit,
@@ -358,16 +365,18 @@ class Service:
     async def readiness(self) -> tuple[bool, Mapping[str, str]]:
         """Whether to send clients here, and the state of each check."""
         is_journal_ready, journal = await self._journal_state()
+        has_keys, keys = self.keys.state()
         runs = bool(self._workers) and not self.failed.is_set()
         checks = {
             "journal": journal,
+            "keys": keys,
             "queue": self._queue_state(),
             "canary": "off" if self.canary is None else "missing" if self.canary.is_missing else "ok",
             "workers": "ok" if runs else "failed",
             "drain": "ending" if self.is_ending else "ok",
         }
         delivers = self.canary is None or not self.canary.is_missing
-        return is_journal_ready and delivers and runs and not self.is_ending, checks
+        return is_journal_ready and has_keys and delivers and runs and not self.is_ending, checks
 
     def _queue_state(self) -> str:
         """Whether requests are taken from a queue here. Clients may come all the same."""
@@ -417,6 +426,7 @@ class Service:
             self._work("journal follower", self.pipeline.follow_journal()),
             self._work("pulse", self.pulse.run()),
             self._work("loop lag", self._loop_lag.run()),
+            self._work("issuer keys", self.keys.run()),
         ]
         if self.rabbit is not None:
             self._workers.append(self._work("journal writer", self.rabbit.run()))

@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="explain the settings, or a token")
     check.set_defaults(command=_check)
     check.add_argument("--token", metavar="TOKEN", help="explain this token; - reads it from standard input")
-    check.add_argument("--connect", action="store_true", help="try on RabbitMQ what the service will do there")
+    check.add_argument(
+        "--connect",
+        action="store_true",
+        help="try on RabbitMQ what the service will do there, and fetch the keys of issuers",
+    )
 
     health.add_to(commands)
     topology.add_to(commands)
@@ -140,11 +144,11 @@ def _run(overrides: dict[str, Any], *, demo: bool) -> int:
 def _check(options: argparse.Namespace) -> int:
     from notifier.settings import SettingsError, describe_settings, read_settings
     from notifier.tracing import why_not
-    from notifier.trust import build_origins, build_verifier
+    from notifier.trust import build_key_pool, build_origins, build_verifier
 
     try:
         settings = read_settings()
-        verifier = build_verifier(settings)
+        verifier = build_verifier(settings, build_key_pool(settings))
         build_origins(settings)
         traces_are_off = why_not(settings)
     except SettingsError as error:
@@ -154,10 +158,14 @@ def _check(options: argparse.Namespace) -> int:
     if options.connect:
         from notifier.commands.connect import connect
 
-        return connect(settings)
+        return connect(settings, verifier.remotes)
     if options.token is None:
         print("\n".join(describe_settings(settings)))
         return 0
+    if verifier.remotes:
+        from notifier.commands.issuer_keys import fetch_all
+
+        fetch_all(verifier.remotes)
     explained = verifier.explain(sys.stdin.read().strip() if options.token == "-" else options.token)
     print("\n".join(explained))
     return 1 if explained[0].startswith("refused") else 0

@@ -5,8 +5,11 @@ from secrets import token_bytes
 from typing import Final, Literal
 
 from notifier.access.development import mint
-from notifier.access.keys import KeyMaterial, load_keys
+from notifier.access.key_fetch import KeyPlace
+from notifier.access.key_pool import KeyPool
+from notifier.access.keys import KeyMaterial, KeySet, check_algorithms, load_keys
 from notifier.access.origins import OriginPolicy
+from notifier.access.remote_keys import Pace, RemoteKeys
 from notifier.access.tickets import SECRET_BYTES, Tickets
 from notifier.access.tokens import Issuer, TokenVerifier
 from notifier.access.topics import TopicRule
@@ -26,15 +29,30 @@ development_token: Final = partial(
 )
 
 
-def build_verifier(settings: Settings) -> TokenVerifier:
-    """Load the keys and rules. Raises SettingsError for those that cannot be used, all at once."""
+def build_key_pool(settings: Settings) -> KeyPool:
+    """What fetches the keys of issuers that publish them."""
+    access = settings.access
+    pace = Pace(
+        refresh_seconds=access.jwks_refresh_seconds,
+        least_seconds=access.jwks_least_seconds,
+        timeout_seconds=access.jwks_timeout_seconds,
+        max_stale_seconds=access.jwks_max_stale_seconds,
+    )
+    return KeyPool(pace, boot_seconds=access.jwks_boot_seconds)
+
+
+def build_verifier(settings: Settings, pool: KeyPool) -> TokenVerifier:
+    """Load the keys and rules. Raises SettingsError for those that cannot be used, all at once.
+
+    Keys that are published come from the pool, which keeps them fresh once it is told to (`use`).
+    """
     access = settings.access
     issuers: list[Issuer] = []
     rules: list[TopicRule] = []
     problems: list[str] = []
     for index, configured in enumerate(access.issuers):
         try:
-            issuers.append(_issuer(configured, access.default_tenant))
+            issuers.append(_issuer(configured, access.default_tenant, pool))
         except (ValueError, OSError) as error:
             problems.append(f"NOTIFIER_ACCESS__ISSUERS[{index}]: {error}")
     for index, rule in enumerate(access.topic_rules):
@@ -87,13 +105,14 @@ def build_origins(settings: Settings) -> OriginPolicy:
         raise SettingsError([f"NOTIFIER_HTTP__ALLOWED_ORIGINS: {error}"]) from None
 
 
-def _issuer(configured: IssuerSettings, default_tenant: str | None) -> Issuer:
+def _issuer(configured: IssuerSettings, default_tenant: str | None, pool: KeyPool) -> Issuer:
     materials = [KeyMaterial(key.material(), key.kid) for key in configured.keys]
-    claims = configured.claims
+    claims, algorithms = configured.claim_paths(), configured.signed_with
     return Issuer(
         issuer=configured.issuer,
-        keys=load_keys(materials, configured.algorithms),
-        algorithms=tuple(configured.algorithms),
+        keys=load_keys(materials, algorithms) if materials else KeySet([]),
+        remote=_remote(configured, pool) if configured.publishes_keys else None,
+        algorithms=algorithms,
         audiences=frozenset(configured.audiences),
         tenants=None if configured.tenants is None else frozenset(configured.tenants),
         user_claim=tuple(claims.user),
@@ -105,6 +124,17 @@ def _issuer(configured: IssuerSettings, default_tenant: str | None) -> Issuer:
         audience_claim=tuple(claims.audience),
         default_tenant=default_tenant,
     )
+
+
+def _remote(configured: IssuerSettings, pool: KeyPool) -> RemoteKeys:
+    check_algorithms(configured.signed_with)
+    try:
+        place = KeyPlace(configured.issuer, configured.jwks_url, configured.ca_file)
+    except ValueError as error:
+        if configured.jwks_url is None and configured.ca_file is None:
+            raise ValueError(f"give keys, or jwks_url, since its keys cannot be discovered: {error}") from None
+        raise
+    return pool.keys_of(place, configured.signed_with)
 
 
 def _development_issuer(default_tenant: str | None) -> Issuer:

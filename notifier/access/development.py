@@ -23,6 +23,7 @@ def mint(
     tenants: Sequence[str] = (),
     lifetime_seconds: int = 3_600,
     extra: Mapping[str, Any] | None = None,
+    kid: str | None = None,
 ) -> str:
     """Return a signed token with every claim that notifier reads, at its default place.
 
@@ -44,6 +45,7 @@ def mint(
     if tenant is not None:
         claims["tenant"] = tenant
     try:
-        return jwt.encode(claims | dict(extra or {}), key, algorithm=algorithm)
+        headers = None if kid is None else {"kid": kid}
+        return jwt.encode(claims | dict(extra or {}), key, algorithm=algorithm, headers=headers)
     except JOSEError as error:
         raise ValueError(f"the key does not sign with {algorithm}: {error}") from None

@@ -11,7 +11,7 @@ from notifier.access.buckets import PATIENCE_SECONDS, Buckets, Turnstile
 from notifier.access.origins import OriginPolicy
 from notifier.access.seats import Seats
 from notifier.access.tickets import Tickets
-from notifier.access.tokens import TokenVerifier
+from notifier.access.tokens import KeyPending, TokenVerifier
 from notifier.core.errors import Forbidden, LimitExceeded, Unauthenticated, Unavailable
 from notifier.core.identity import Identity, Tenant
 from notifier.core.spread import spread
@@ -71,20 +71,35 @@ class Gate:
         pattern = self._origins.cors_pattern
         return pattern is not None and re.fullmatch(pattern, origin) is not None
 
+    def forget_tokens(self) -> None:
+        """Verify every token anew from here on: keys have changed."""
+        self._verifier.forget_all()
+
     def authenticate(self, token: str) -> Identity:
-        """Verify a token. Raises Unauthenticated."""
+        """Verify a token at once. Raises Unauthenticated, or Unavailable when its key may be one not fetched yet."""
         return self._verifier.verify(token)
 
-    def authenticate_bearer(self, authorization: str | None) -> Identity:
+    async def authenticate_patiently(self, token: str) -> Identity:
+        """Verify a token; one whose key is not known waits for the keys of its issuer, some seconds at most."""
+        try:
+            return self.authenticate(token)
+        except KeyPending as pending:
+            is_certain = await pending.fetch()
+        try:
+            return self.authenticate(token)
+        except KeyPending as pending:
+            raise (pending.refusal if is_certain else pending) from None
+
+    async def authenticate_bearer(self, authorization: str | None) -> Identity:
         """Verify the Authorization header of a request."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("token_missing", "send a token as Authorization: Bearer")
-        return self.authenticate(token.strip())
+        return await self.authenticate_patiently(token.strip())
 
-    def authenticate_sender(self, authorization: str | None) -> Identity:
+    async def authenticate_sender(self, authorization: str | None) -> Identity:
         """Verify the Authorization header of a request that wants to send."""
-        caller = self.authenticate_bearer(authorization)
+        caller = await self.authenticate_bearer(authorization)
         _require(caller, SEND)
         return caller
 

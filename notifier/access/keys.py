@@ -18,7 +18,7 @@ from jose.utils import is_pem_format, is_ssh_key
 ALGORITHMS: Final = tuple(f"{family}{bits}" for family in ("HS", "RS", "ES") for bits in (256, 384, 512))
 KID_LIMIT: Final = 256
 _SECRET_MINIMUM_BYTES: Final = 32
-_RSA_MINIMUM_BITS: Final = 2_048
+RSA_MINIMUM_BITS: Final = 2_048
 _CURVES: Final[Mapping[str, str]] = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 
@@ -64,6 +64,10 @@ class KeySet:
             return self._by_algorithm.get(alg, ())
         return self._by_kid.get((kid, alg)) or self._by_kid.get((None, alg), ())
 
+    def has(self, kid: str | None, alg: str) -> bool:
+        """Tell whether a key goes by just this name: then no other one can have signed a token that names it."""
+        return kid is not None and (kid, alg) in self._by_kid
+
 
 def load_keys(materials: Sequence[KeyMaterial], algorithms: Sequence[str]) -> KeySet:
     """Build the keys of one issuer, once, so that no request pays for parsing them.
@@ -81,6 +85,11 @@ def load_keys(materials: Sequence[KeyMaterial], algorithms: Sequence[str]) -> Ke
     if unserved:
         raise ValueError(f"no key fits {', '.join(unserved)}: remove it from algorithms or add a key on its curve")
     return KeySet(ready)
+
+
+def ready_key(pem: bytes, algorithm: str, kid: str | None) -> ReadyKey:
+    """Prepare a public key that was checked to fit the algorithm."""
+    return ReadyKey(algorithm, jwk.construct(pem, algorithm), kid)
 
 
 def check_algorithms(algorithms: Sequence[str]) -> str:
@@ -207,8 +216,8 @@ def _read_pem(data: bytes) -> object:
 def _fitting_rsa(key: object, algorithms: Sequence[str], label: str) -> Sequence[str]:
     if not isinstance(key, rsa.RSAPublicKey):
         raise ValueError(f"{label} is not an RSA key, which RS algorithms need")
-    if key.key_size < _RSA_MINIMUM_BITS:
-        raise ValueError(f"{label} has {key.key_size} bits; RSA keys have at least {_RSA_MINIMUM_BITS}")
+    if key.key_size < RSA_MINIMUM_BITS:
+        raise ValueError(f"{label} has {key.key_size} bits; RSA keys have at least {RSA_MINIMUM_BITS}")
     return algorithms
 
 

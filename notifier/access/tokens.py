@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NoReturn
 
 from jose import jws
 from jose.exceptions import JWSError
@@ -23,14 +23,16 @@ from notifier.access.claims import (
     tenant_name,
 )
 from notifier.access.keys import KeySet, check_algorithms
+from notifier.access.remote_keys import RemoteKeys
 from notifier.access.segments import Claims, check_shape, checked_kid, read_segments, refuse
 from notifier.access.topics import TopicRule, allowed_patterns, parse_pattern
-from notifier.core.errors import InvalidNotification, Unauthenticated, Violation
+from notifier.core.errors import InvalidNotification, Unauthenticated, Unavailable, Violation
 from notifier.core.identity import Identity, Tenant, TopicPattern
 
 _USER_LIMIT: Final = 256
 _ROLE_LIMIT: Final = 128
 _TOKEN_ID_LIMIT: Final = 256
+_KEYS_UNAVAILABLE: Final = "The keys of the token's issuer are not up to date here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Issuer:
 
     Args:
         issuer: the exact `iss`.
+        keys: those that do not change.
+        remote: those that the issuer publishes, beside them.
         audiences: one of them must be in the token.
         tenants: the tenants it may assert; None for any.
         tenants_claim: where the tenants stand that the bearer may send into besides its own.
@@ -59,11 +63,24 @@ class Issuer:
     tenants_claim: ClaimPath = ("tenants",)
     audience_claim: ClaimPath = ("aud",)
     default_tenant: str | None = "default"
+    remote: RemoteKeys | None = None
 
     def __post_init__(self) -> None:
         check_algorithms(self.algorithms)
         if not self.issuer or not self.audiences:
             raise ValueError("an issuer needs its exact iss, and at least one audience its tokens are for")
+
+
+class KeyPending(Unavailable):
+    """The token may be signed with a key that was not fetched yet: have it fetched, or let the bearer come back.
+
+    `refusal` is what the token deserves once its key is known to be nowhere.
+    """
+
+    def __init__(self, remote: RemoteKeys, refusal: Unauthenticated) -> None:
+        super().__init__("keys_unavailable", _KEYS_UNAVAILABLE, retry_after=remote.retry_after)
+        self.fetch = remote.ask
+        self.refusal = refusal
 
 
 class TokenVerifier:
@@ -98,11 +115,17 @@ class TokenVerifier:
         # By digest, oldest first, so that memory holds no usable token. Only verified tokens enter.
         self._verified: dict[bytes, Identity] = {}
 
+    @property
+    def remotes(self) -> tuple[RemoteKeys, ...]:
+        """The key sets that issuers publish."""
+        return tuple(issuer.remote for issuer in self._issuers.values() if issuer.remote is not None)
+
     def verify(self, token: str) -> Identity:
         """Return who the bearer is.
 
         Raises:
-            Unauthenticated: whatever is wrong with the token; nothing else leaves this method.
+            Unauthenticated: whatever is wrong with the token.
+            KeyPending: it may be signed with a key that is not known yet. Nothing else leaves this method.
         """
         # Before its shape is looked at, since nothing is remembered whose shape was wrong. A header may hold anything.
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
@@ -150,6 +173,8 @@ class TokenVerifier:
             identity = self.verify(token)
         except Unauthenticated as refusal:
             return [f"refused ({refusal.code}): {refusal.reason}"]
+        except KeyPending as pending:
+            return [f"refused ({pending.code}): {pending.refusal.reason}"]
         return [
             f"issuer: {identity.issuer}",
             f"tenant: {identity.tenant}",
@@ -171,7 +196,7 @@ class TokenVerifier:
         try:
             claims, issuer = self._authentic(token)
             return self._identity(claims, issuer)
-        except Unauthenticated:
+        except (Unauthenticated, KeyPending):
             raise
         except Exception as error:  # noqa: BLE001 - hostile input makes json and jose raise more than their own
             fault = type(error).__name__
@@ -189,8 +214,24 @@ class TokenVerifier:
         alg = header.get("alg")
         if not isinstance(alg, str) or alg not in issuer.algorithms:
             refuse(f"its alg is not among {_listed(issuer.algorithms)}")
-        _check_signature(token, kid, alg, issuer)
+        try:
+            _check_signature(token, kid, alg, issuer)
+        except Unauthenticated as refusal:
+            if issuer.remote is None or issuer.keys.has(kid, alg) or issuer.remote.keys.has(kid, alg):
+                raise
+            self._check_unknown(claims, issuer.remote, refusal)
         return claims, issuer
+
+    def _check_unknown(self, claims: Claims, remote: RemoteKeys, refusal: Unauthenticated) -> NoReturn:
+        """Refuse a token whose key is not known, for good only if there can be no such key.
+
+        Invalid is a final word, which its bearer does not deserve when the key is newer than the set that is here.
+        """
+        # An old token may outlive the key it was signed with. Its bearer should hear that a fresh one will do.
+        self._expiry(claims)
+        if remote.may_change or not remote.is_newer_than(instant(claims, "iat"), self._leeway):
+            raise KeyPending(remote, refusal)
+        raise refusal
 
     def _identity(self, claims: Claims, issuer: Issuer) -> Identity:
         if issuer.audiences.isdisjoint(strings_at(claims, issuer.audience_claim, "the audience")):
@@ -238,6 +279,8 @@ def _patterns(topics: Iterable[str]) -> Iterator[TopicPattern]:
 
 def _check_signature(token: str, kid: str | None, alg: str, issuer: Issuer) -> None:
     keys = issuer.keys.find(kid, alg)
+    if issuer.remote is not None:
+        keys = (*keys, *issuer.remote.keys.find(kid, alg))
     if not keys:
         refuse("its kid is not known" if kid else "the issuer has no key for its alg")
     for key in keys:

@@ -1,4 +1,7 @@
-"""`notifier check --connect`: does on each broker what the service will do there, and says what it may not."""
+"""`notifier check --connect`: does on each broker what the service will do there, and says what it may not.
+
+Before that it fetches the keys of the issuers that publish them.
+"""
 
 import asyncio
 import logging
@@ -7,7 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from notifier.commands.issuer_keys import try_all
+
 if TYPE_CHECKING:
+    from notifier.access.remote_keys import RemoteKeys
     from notifier.broker.connection import Broker, Connection
     from notifier.broker.refusals import Difference
     from notifier.broker.topology import Names, Topology
@@ -18,16 +24,20 @@ UNKNOWN_BINDING: Final = "AMQP has no question for it; where it is not there, th
 BLOCKED: Final = "the broker takes no messages now: an alarm over memory or disk"
 
 
-def connect(settings: "Settings") -> int:
-    """Try every broker, and print a line for each thing that was tried. Returns the exit code."""
+def connect(settings: "Settings", remotes: "Sequence[RemoteKeys]") -> int:
+    """Try every issuer whose keys are fetched, and every broker; print a line for each thing that was tried.
+
+    Returns the exit code.
+    """
     from notifier.broker.topology import Names
     from notifier.engine import broker, topologies
 
     logging.basicConfig(level=logging.CRITICAL)  # Libraries tell of refusals too, at length.
+    has_keys = try_all(remotes)
     needed = topologies(settings)
     if not needed:
         print("no broker: the journal is embedded, and requests come over HTTP alone")
-        return 0
+        return 0 if has_keys else 1
 
     async def run() -> bool:
         names = Names(settings.broker.prefix)
@@ -37,7 +47,7 @@ def connect(settings: "Settings") -> int:
         ]
         return all(done)
 
-    return 0 if asyncio.run(run()) else 1
+    return 0 if asyncio.run(run()) and has_keys else 1
 
 
 class _Trial:

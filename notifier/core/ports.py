@@ -115,6 +115,8 @@ class CloseReason(Enum):
     REBALANCE = "rebalance"
     TOKEN_EXPIRED = "token_expired"
     SUPERSEDED = "superseded"
+    TOKEN_INVALID = "token_invalid"  # One that was to take the place of the session's own; as the next.
+    ANOTHER_USER = "another_user"
     SHUTDOWN = "shutdown"
     SILENT = "keepalive ping timeout"  # In uvicorn's words, which say it on the other path.
 

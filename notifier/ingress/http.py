@@ -52,7 +52,7 @@ class Guard:
         spend_tenant: the same of a tenant that is sent into, whoever sends.
     """
 
-    authenticate: Callable[[str | None], Identity]
+    authenticate: Callable[[str | None], Awaitable[Identity]]
     authorise: Callable[[Identity, Tenant, bool], None]
     spend: Callable[[str, Identity, int], Awaitable[Ask]]
     spend_tenant: Callable[[Tenant, int], Awaitable[Ask]]
@@ -107,7 +107,7 @@ class HttpDoor:
     async def notify(self, request: Request) -> Response:
         """Send one notification."""
         headers = headers_of(request)
-        caller = self._enter(request, headers)
+        caller = await self._enter(request, headers)
         await self._spend(request, "send", caller)
         media = media_type(headers)
         if not is_json(media) or media == EVENTS_MEDIA_TYPE:
@@ -133,7 +133,7 @@ class HttpDoor:
     async def notify_batch(self, request: Request) -> Response:
         """Send up to 1,000 different notifications, each with an outcome of its own."""
         headers = headers_of(request)
-        caller = self._enter(request, headers)
+        caller = await self._enter(request, headers)
         media = media_type(headers)
         if not (is_json(media) or media in LINE_MEDIA_TYPES) or media == EVENT_MEDIA_TYPE:
             wanted = f"send application/json, application/x-ndjson or {EVENTS_MEDIA_TYPE}"
@@ -160,8 +160,8 @@ class HttpDoor:
                 self._count_refusal(outcome.code)
         return _json(207, results(outcomes))
 
-    def _enter(self, request: Request, headers: Mapping[str, str]) -> Identity:
-        caller = self._guard.authenticate(headers.get("authorization"))
+    async def _enter(self, request: Request, headers: Mapping[str, str]) -> Identity:
+        caller = await self._guard.authenticate(headers.get("authorization"))
         request.scope["state"]["caller"] = caller.user
         return caller
 

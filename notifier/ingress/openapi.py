@@ -39,6 +39,7 @@ SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
         "too_many_handshakes",
         "starting",
         "draining",
+        "keys_unavailable",
         "journal_unavailable",
         "journal_blocked",
         "journal_full",

@@ -30,7 +30,7 @@ class TicketGuard:
         mint: the ticket for a session of an identity.
     """
 
-    authenticate: Callable[[str | None], Identity]
+    authenticate: Callable[[str | None], Awaitable[Identity]]
     spend: Callable[[Identity], Awaitable[Ask]]
     vouch: Callable[[Identity, str | None, str, Sequence[str], Sequence[str], int], Identity]
     mint: Callable[[Identity], str]
@@ -51,7 +51,7 @@ class TicketDoor:
     async def ticket(self, request: Request) -> Response:
         """Give one ticket: without a body, for the bearer of the token."""
         headers = headers_of(request)
-        caller = self._guard.authenticate(headers.get("authorization"))
+        caller = await self._guard.authenticate(headers.get("authorization"))
         request.scope["state"]["caller"] = caller.user
         request.scope["state"]["standing"] = await self._guard.spend(caller)
         body = await read_body(

@@ -1,7 +1,8 @@
 """Every metric of the service, by the name under which Prometheus finds it. `docs/metrics.md` is made of this.
 
 Labels have few values: `reason` and `result` are codes that stand in the code, a route is one of the service's, and a
-method that HTTP does not know is `other`. No label holds a tenant, a user, a topic or an address.
+method that HTTP does not know is `other`. No label holds a tenant, a user, a topic or an address;
+`issuer` is one that the settings name.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,20 @@ _FAMILIES: Final = (
         "notifier_loop_lag_seconds", "histogram", "How late a callback is that was due; looked at four times a second."
     ),
     Family("notifier_reloads_total", "counter", "Times SIGHUP had settings read anew, by the result.", ("result",)),
+    # The keys of issuers that publish them.
+    Family(
+        "notifier_jwks_fetches_total",
+        "counter",
+        "Fetches of an issuer's keys: changed, unchanged, failed (nothing came), refused (what came is not taken).",
+        ("issuer", "result"),
+    ),
+    Family(
+        "notifier_jwks_age_seconds",
+        "gauge",
+        "Since the keys in force were fetched; +Inf without any.",
+        ("issuer",),
+    ),
+    Family("notifier_jwks_keys", "gauge", "Keys of an issuer that tokens may be signed with.", ("issuer",)),
     # What comes in.
     Family("notifier_accepted_total", "counter", "Notifications that the journal took from here, by door.", ("door",)),
     Family(
@@ -99,7 +114,8 @@ _FAMILIES: Final = (
     Family(
         "notifier_sessions_closed_total",
         "counter",
-        "Sessions ended from this side: fell_behind, drain, rebalance, token_expired, superseded, shutdown, silent.",
+        "Sessions ended from this side: fell_behind, drain, rebalance, token_expired, token_invalid, another_user, "
+        "superseded, shutdown, silent.",
         ("reason",),
     ),
     Family(

@@ -41,6 +41,9 @@ def configure_logging(level: str, log_format: Literal["json", "text"]) -> None:
                 "aiormq": {"level": "CRITICAL"},
                 # It writes a line for each export, whose URL may hold a key.
                 "urllib3": {"level": "WARNING"},
+                # It writes a line for each request; the keys of issuers have lines of their own.
+                "httpx": {"level": "WARNING"},
+                "httpcore": {"level": "WARNING"},
             },
         }
     )

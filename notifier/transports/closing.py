@@ -19,6 +19,8 @@ CODE_OF_REASON: Final = {
     CloseReason.REBALANCE: 4001,
     CloseReason.TOKEN_EXPIRED: 4401,
     CloseReason.SUPERSEDED: 4409,
+    CloseReason.TOKEN_INVALID: 4402,
+    CloseReason.ANOTHER_USER: 4403,
     CloseReason.SHUTDOWN: 1012,
     CloseReason.SILENT: 1011,
 }

@@ -1,14 +1,16 @@
 """What a client says in an open session, and what it hears back, whatever carries the frames."""
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
-from notifier.core.errors import Unauthenticated
+from notifier.core.errors import NotifierError, Unauthenticated, Unavailable
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity
+from notifier.core.ports import CloseReason
 from notifier.core.pulse import Pulse
 from notifier.core.session import Session
 from notifier.transports import frames
@@ -17,6 +19,7 @@ from notifier.transports.closing import NOT_A_JSON_OBJECT, TOO_MANY_MESSAGES, Ha
 REF_LIMIT: Final = 128
 
 Authenticate = Callable[[str], Identity]
+AuthenticatePatiently = Callable[[str], Awaitable[Identity]]
 Grant = Callable[[Identity, Sequence[str], frozenset[str]], tuple[tuple[str, ...], tuple[tuple[str, str], ...]]]
 """(identity, wanted topics, topics it has) -> (granted, denied with codes)"""
 
@@ -51,12 +54,23 @@ class Allowance:
 
 
 class Conversation:
-    """Answers the frames of sessions. Every method runs in one turn of the event loop, and keeps nothing."""
+    """Answers the frames of sessions, each in one turn of the event loop; only a refresh may have to wait for a key."""
 
-    def __init__(self, *, hub: Hub, pulse: Pulse, authenticate: Authenticate, grant: Grant, rules: Rules) -> None:
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        pulse: Pulse,
+        authenticate: Authenticate,
+        authenticate_patiently: AuthenticatePatiently,
+        grant: Grant,
+        rules: Rules,
+    ) -> None:
         self._hub = hub
         self._pulse = pulse
         self._authenticate = authenticate
+        self._authenticate_patiently = authenticate_patiently
+        self._waiting: set[asyncio.Task[None]] = set()  # Refreshes that wait; kept, or the collector might end them.
         self._grant = grant
         self._rules = rules
 
@@ -130,8 +144,36 @@ class Conversation:
             identity = self._authenticate(token)
         except Unauthenticated as error:
             raise HangUp.because(error) from None
-        if (identity.tenant, identity.user) != (session.identity.tenant, session.identity.user):
-            raise HangUp(4403, "another_user")
+        except Unavailable:
+            waiting = asyncio.create_task(self._refresh_later(session, ref, token))
+            self._waiting.add(waiting)
+            waiting.add_done_callback(self._waiting.discard)
+            return
+        if not _is_same_user(identity, session.identity):
+            raise HangUp(4403, CloseReason.ANOTHER_USER.value)
+        self._go_on_as(session, ref, identity)
+
+    async def _refresh_later(self, session: Session, ref: object, token: str) -> None:
+        """Wait for the key of a token, while the session goes on under its present one; then answer."""
+        outcome: Identity | NotifierError
+        try:
+            outcome = await self._authenticate_patiently(token)
+        except (Unauthenticated, Unavailable) as error:
+            outcome = error
+        if session not in self._hub:
+            return
+        if isinstance(outcome, Unavailable):
+            self._complain(session, ref, outcome.code, outcome.detail)
+        elif isinstance(outcome, NotifierError):
+            is_expired = outcome.code == CloseReason.TOKEN_EXPIRED.value
+            self._hub.close(session, CloseReason.TOKEN_EXPIRED if is_expired else CloseReason.TOKEN_INVALID)
+        elif not _is_same_user(outcome, session.identity):
+            self._hub.close(session, CloseReason.ANOTHER_USER)
+        else:
+            self._hub.settle(session)
+            self._go_on_as(session, ref, outcome)
+
+    def _go_on_as(self, session: Session, ref: object, identity: Identity) -> None:
         topics, _ = self._grant(identity, sorted(session.topics), frozenset())
         self._hub.refresh(session, identity, frozenset(topics))
         self._pulse.renew(session)
@@ -142,6 +184,10 @@ class Conversation:
 
     def _complain(self, session: Session, ref: object, code: str, detail: str) -> None:
         self._answer(session, "error", ref, code=code, detail=detail)
+
+
+def _is_same_user(one: Identity, other: Identity) -> bool:
+    return (one.tenant, one.user) == (other.tenant, other.user)
 
 
 def read_object(text: str | None, *, limit_bytes: int) -> Mapping[str, Any]:

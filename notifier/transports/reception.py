@@ -16,7 +16,7 @@ from notifier.core.pipeline import Pipeline
 from notifier.core.ports import Frame, Outlet
 from notifier.core.pulse import Pulse
 from notifier.core.session import Session
-from notifier.transports.conversation import Authenticate, Grant
+from notifier.transports.conversation import Authenticate, AuthenticatePatiently, Grant
 from notifier.transports.frames import welcome
 from notifier.transports.handshake import Handshake
 
@@ -38,7 +38,8 @@ class Door:
         check_origin: (origin, scheme, host): whether pages from there may connect.
         check_room: asked before anything is accepted: draining, overload.
         pace: (address): counts a handshake, and raises when there are too many.
-        authenticate: from a token to its identity.
+        authenticate: from a token to its identity, at once; raises Unavailable when it might be known after a wait.
+        authenticate_patiently: the same, over that wait.
         read_ticket: from a ticket to its identity.
         redeem: use a ticket up; the second time it is refused.
         admit: (identity, address): the session limits; takes a seat, and returns the id of the session that gets it.
@@ -52,6 +53,7 @@ class Door:
     check_room: Callable[[], None]
     pace: Callable[[str | None], None]
     authenticate: Authenticate
+    authenticate_patiently: AuthenticatePatiently
     read_ticket: Authenticate
     redeem: Callable[[str], None]
     admit: Callable[[Identity, str | None], Awaitable[str]]
@@ -101,7 +103,10 @@ class Reception:
         Whoever is admitted holds a seat until the session ends, or it is dismissed.
         """
         door, ticket = self.door, handshake.ticket
-        identity = door.authenticate(handshake.token or "") if ticket is None else door.read_ticket(ticket)
+        if ticket is None:
+            identity = await door.authenticate_patiently(handshake.token or "")
+        else:
+            identity = door.read_ticket(ticket)
         position = Position.parse(handshake.position or "")
         if position is not None:
             await self._pipeline.has_read(position)

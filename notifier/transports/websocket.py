@@ -51,7 +51,12 @@ class WebSocketSessions:
         self._rules = rules
         self._timing = timing
         self._conversation = Conversation(
-            hub=self._hub, pulse=pulse, authenticate=door.authenticate, grant=door.grant, rules=rules
+            hub=self._hub,
+            pulse=pulse,
+            authenticate=door.authenticate,
+            authenticate_patiently=door.authenticate_patiently,
+            grant=door.grant,
+            rules=rules,
         )
         self._board = Switchboard(
             self._hub,

@@ -148,6 +148,13 @@ SECRET_ISSUER = {
         ({"networkPolicy": {"enabled": True}}, "networkPolicy would keep everybody out"),
         (SHARED | {"networkPolicy": {"enabled": True, "publicFrom": [{}]}}, "networkPolicy would keep notifier from"),
         (
+            {
+                "networkPolicy": {"enabled": True, "publicFrom": [{}]},
+                "access": {"issuers": [{"issuer": "https://id.example.com", "audiences": ["x"], "preset": "okta"}]},
+            },
+            "networkPolicy would keep notifier from the keys of https://id.example.com",
+        ),
+        (
             {"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
             "would count everything twice",
         ),

@@ -27,7 +27,14 @@ async def test_probes_say_what_they_found(operator: httpx.AsyncClient) -> None:
 
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
-    assert ready.json()["checks"] == {"journal": "ok", "queue": "none", "canary": "ok", "workers": "ok", "drain": "ok"}
+    assert ready.json()["checks"] == {
+        "journal": "ok",
+        "keys": "none",
+        "queue": "none",
+        "canary": "ok",
+        "workers": "ok",
+        "drain": "ok",
+    }
 
 
 async def test_metrics_have_the_names_of_the_service(

@@ -70,6 +70,13 @@ CASES: Mapping[str, Case] = {
         _one("notifier_reloads_total", "0x35 1x5", 'result="refused"'),
         _one("notifier_reloads_total", "0x35 1x5", 'result="taken"'),
     ),
+    "NotifierKeysMissing": Case(
+        _one("notifier_jwks_keys", "0x40", 'issuer="i"'), _one("notifier_jwks_keys", "1x40", 'issuer="i"')
+    ),
+    "NotifierKeysStale": Case(
+        _one("notifier_jwks_age_seconds", "0+300x40", 'issuer="i"') | _one("notifier_jwks_keys", "1x40", 'issuer="i"'),
+        _one("notifier_jwks_age_seconds", "600x40", 'issuer="i"') | _one("notifier_jwks_keys", "1x40", 'issuer="i"'),
+    ),
     "NotifierErrors": _share(
         "notifier_http_request_seconds_count", 'status="503"', 'status="202"', bad=(2, 98), good=(0, 100)
     ),

@@ -50,6 +50,11 @@
 {{- if and $values.networkPolicy.enabled (eq $rabbitmq.mode "external") (not $values.networkPolicy.brokerTo) -}}
 {{- $said = append $said "networkPolicy would keep notifier from its broker: name it in networkPolicy.brokerTo" -}}
 {{- end -}}
+{{- range $issuer := $values.access.issuers -}}
+{{- if and $values.networkPolicy.enabled (or $issuer.jwks_url (not $issuer.keys)) (not $values.networkPolicy.issuersTo) -}}
+{{- $said = append $said (printf "networkPolicy would keep notifier from the keys of %s: name where they are in networkPolicy.issuersTo" $issuer.issuer) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.monitoring.serviceMonitor.enabled $values.monitoring.podMonitor.enabled -}}
 {{- $said = append $said "monitoring.serviceMonitor and monitoring.podMonitor would count everything twice: enable one of them" -}}
 {{- end -}}
