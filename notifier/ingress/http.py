@@ -18,7 +18,6 @@ from notifier.core.errors import (
     BadRequest,
     InvalidNotification,
     NotifierError,
-    TooLarge,
     UnsupportedMediaType,
     Violation,
 )
@@ -34,7 +33,7 @@ from notifier.ingress.middleware import Ask
 from notifier.ingress.openapi import BATCH_ROUTE, NOTIFY_ROUTE
 from notifier.ingress.problems import refuse
 from notifier.ingress.schemas import Opened, open_item, open_request
-from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
+from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES, counted
 
 SLICE_ITEMS: Final = 50  # In one turn of the event loop: a full batch must not hold it.
 LINE_MEDIA_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
@@ -235,7 +234,7 @@ def _array(body: bytes) -> Sequence[object]:
     values = parse(body)
     if not isinstance(values, list):
         raise InvalidNotification([Violation("", "wrong_type", "the body is an array of notifications")])
-    return _counted(values)
+    return counted(values)
 
 
 def _lines(body: bytes) -> Sequence[object]:
@@ -249,15 +248,7 @@ def _lines(body: bytes) -> Sequence[object]:
                 values.append(parse(line))
             except BadRequest as error:
                 raise BadRequest(error.code, f"line {number}: {error.detail}") from None
-    return _counted(values)
-
-
-def _counted(values: Sequence[object]) -> Sequence[object]:
-    if not values:
-        raise InvalidNotification([Violation("", "empty_batch", "the batch has no notification")])
-    if len(values) > BATCH_LIMIT_ITEMS:
-        raise TooLarge("batch_too_large", f"a batch has at most {BATCH_LIMIT_ITEMS} notifications")
-    return values
+    return counted(values)
 
 
 def _json(status: int, body: str, headers: dict[str, str] | None = None) -> Response:

@@ -26,7 +26,7 @@ from notifier.core.strict_json import parse
 from notifier.ingress.body import is_json
 from notifier.ingress.cloud_events import EVENT_MEDIA_TYPE, EVENTS_MEDIA_TYPE, open_event
 from notifier.ingress.schemas import Opened, open_request
-from notifier.ingress.sizes import BATCH_LIMIT_BYTES, BATCH_LIMIT_ITEMS, REQUEST_LIMIT_BYTES
+from notifier.ingress.sizes import BATCH_LIMIT_BYTES, REQUEST_LIMIT_BYTES, counted
 
 _ROUTING_KEY: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.(send|broadcast)", re.ASCII)
 ISSUER: Final = "amqp"  # No token has said who the caller is: the broker has.
@@ -82,7 +82,7 @@ def read_message(message: AbstractIncomingMessage, *, require_message_id: bool) 
         notification, key, trace = read(value)
         return [Request(notification, _key(caller, key or message_id), trace)]
     requests = []
-    for index, item in enumerate(_counted(value)):
+    for index, item in enumerate(counted(value)):
         try:
             notification, key, trace = read(item)
         except NotifierError as error:
@@ -133,14 +133,6 @@ def _parse(body: bytes) -> object:
     if not isinstance(value, list) and len(body) > REQUEST_LIMIT_BYTES:
         raise TooLarge("request_too_large", f"the body is over {REQUEST_LIMIT_BYTES} bytes, and no array")
     return value
-
-
-def _counted(values: Sequence[object]) -> Sequence[object]:
-    if not values:
-        raise InvalidNotification([Violation("", "empty_batch", "the array has no notification")])
-    if len(values) > BATCH_LIMIT_ITEMS:
-        raise TooLarge("batch_too_large", f"an array has at most {BATCH_LIMIT_ITEMS} notifications")
-    return values
 
 
 def _read(

@@ -112,7 +112,7 @@ class _Counted(SpanExporter):
         if not self._reason:
             arguments = record.args if isinstance(record.args, tuple) else ()
             named = tuple(type(each).__name__ if isinstance(each, Exception) else each for each in arguments)
-            self._reason = str(record.msg) % named
+            self._reason = str(record.msg) % named if named else str(record.msg)
         return False
 
 

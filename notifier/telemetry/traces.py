@@ -12,20 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    get_current_span,
-)
-from opentelemetry.trace import set_span_in_context as below
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from starlette.types import ASGIApp
 
 from notifier.core.envelope import Envelope, Trace
@@ -33,14 +21,11 @@ from notifier.core.hub import Reach
 from notifier.core.ports import Journal
 from notifier.telemetry.metrics import Reading
 from notifier.telemetry.span_export import SpanExport
+from notifier.telemetry.trace_context import NO_TRACE, extracted, named_in, trace_of, under
 from notifier.telemetry.traced import RequestSpans, TracedJournal
 
 SLICE_SPANS: Final = 25  # In one turn of the event loop: a span takes some 20 µs.
-TRACEPARENT_CHARACTERS: Final = 256  # 55 in version 00; a later one may add to it.
-TRACESTATE_CHARACTERS: Final = 512
 MESSAGE_ID_CHARACTERS: Final = 255
-_EMPTY: Final = Context()
-_W3C: Final = TraceContextTextMapPropagator()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +61,13 @@ class Work:
 
         `origin`: the trace that the notification says it comes from. It goes on with that, and links to this one.
         """
-        caller = None if origin is None else _named(origin)
+        caller = None if origin is None else named_in(origin)
         if caller is None and not self._is_recorded:
             return None
         span = self._begin_child(self._context) if caller is None else self._begin_child(caller, Link(self._context))
         if not span.is_recording():
             return None
-        context = span.get_span_context()
-        parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-        return Trace(parent, context.trace_state.to_header(), span)
+        return trace_of(span)
 
     def note_status(self, status: int) -> None:
         """Say how a request is answered."""
@@ -143,12 +126,12 @@ class Traces:
     def _begin(self, name: str, kind: SpanKind, headers: Mapping[str, object], attributes: dict[str, str]) -> Work:
         context = extracted(headers)
         span = self._tracer.start_span(name, context, kind, attributes)
-        return Work(self._begin_notification, span, is_callers=context is not _EMPTY)
+        return Work(self._begin_notification, span, is_callers=context is not NO_TRACE)
 
     def _begin_notification(self, parent: SpanContext, *links: Link) -> Span:
         """Accepted now; it ends when the journal has it."""
         name, attributes = f"send {self._places.journal}", self._operation("send", "send", self._places.journal)
-        return self._tracer.start_span(name, _under(parent), SpanKind.PRODUCER, attributes, links)
+        return self._tracer.start_span(name, under(parent), SpanKind.PRODUCER, attributes, links)
 
     # -- through the journal -------------------------------------------------------------------------------------
 
@@ -186,7 +169,7 @@ class Traces:
         """Below the request that all of them are from; those of several have only links in common."""
         spans = [_span_of(envelope) for envelope in envelopes]
         parents = {parent.span_id: parent for span in spans if (parent := getattr(span, "parent", None)) is not None}
-        context = _under(parents.popitem()[1]) if len(parents) == 1 else _EMPTY
+        context = under(parents.popitem()[1]) if len(parents) == 1 else NO_TRACE
         attributes: dict[str, str | int] = {**self._operation("send", "send", self._places.journal)}
         attributes["messaging.batch.message_count"] = len(envelopes)
         links = [Link(span.get_span_context()) for span in spans]
@@ -209,14 +192,14 @@ class Traces:
     def _deliver(self, reach: Reach, began_ns: int, ended_ns: int) -> None:
         position, envelope, sessions = reach
         assert envelope.trace is not None
-        context = extracted({"traceparent": envelope.trace.parent, "tracestate": envelope.trace.state})
-        if context is _EMPTY:
+        parent = named_in(envelope.trace)
+        if parent is None:
             return
         attributes: dict[str, str | int] = {**self._operation("process", "deliver", self._places.stream)}
         attributes |= {"messaging.message.id": envelope.id, "notifier.position": str(position)}
         attributes["notifier.sessions"] = sessions
         span = self._tracer.start_span(
-            f"deliver {self._places.stream}", context, SpanKind.CONSUMER, attributes, start_time=began_ns
+            f"deliver {self._places.stream}", under(parent), SpanKind.CONSUMER, attributes, start_time=began_ns
         )
         span.end(ended_ns)
 
@@ -254,33 +237,6 @@ class Traces:
             "messaging.operation.name": name,
             "messaging.destination.name": destination,
         }
-
-
-def extracted(headers: Mapping[str, object]) -> Context:
-    """The trace that these headers name, of HTTP or of AMQP; `_EMPTY` for none and for one that breaks the rules."""
-    parent, state = _text(headers.get("traceparent")), _text(headers.get("tracestate"))
-    if parent is None or len(parent) > TRACEPARENT_CHARACTERS:
-        return _EMPTY
-    carrier = {"traceparent": parent}
-    if state and len(state) <= TRACESTATE_CHARACTERS:
-        carrier["tracestate"] = state
-    return _W3C.extract(carrier, _EMPTY)
-
-
-def _named(trace: Trace) -> SpanContext | None:
-    """The span that a notification names; None for none, and for one that breaks the rules."""
-    context = extracted({"traceparent": trace.parent, "tracestate": trace.state})
-    return None if context is _EMPTY else get_current_span(context).get_span_context()
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
-    return value if isinstance(value, str) else None
-
-
-def _under(parent: SpanContext) -> Context:
-    return below(NonRecordingSpan(parent), _EMPTY)
 
 
 def _span_of(envelope: Envelope) -> Span:

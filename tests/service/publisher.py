@@ -43,14 +43,8 @@ class Publisher:
     ) -> str:
         """Return the message id once the broker has the message; a body that is no bytes is sent as JSON."""
         message_id = message_id or uuid.uuid4().hex
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self._channel.basic_publish(
-            raw,
-            exchange=exchange or self.names.ingest,
-            routing_key=key,
-            properties=Basic.Properties(message_id=message_id, delivery_mode=2, **properties),
-            mandatory=True,
-            timeout=DEADLINE_SECONDS,
+        await self._publish(
+            body, Basic.Properties(message_id=message_id, delivery_mode=2, **properties), key=key, exchange=exchange
         )
         return message_id
 
@@ -64,15 +58,18 @@ class Publisher:
     ) -> str:
         """The same with properties as bytes, which no library would write."""
         message_id = message_id or uuid.uuid4().hex
+        await self._publish(body, _WildProperties(properties, message_id=message_id), key=key, exchange=exchange)
+        return message_id
+
+    async def _publish(self, body: object, properties: Basic.Properties, *, key: str, exchange: str | None) -> None:
         await self._channel.basic_publish(
             body if isinstance(body, bytes) else json.dumps(body).encode(),
             exchange=exchange or self.names.ingest,
             routing_key=key,
-            properties=_WildProperties(properties, message_id=message_id),
+            properties=properties,
             mandatory=True,
             timeout=DEADLINE_SECONDS,
         )
-        return message_id
 
     async def send_many(self, bodies: Sequence[object], **properties: Any) -> list[str]:
         """Send in this order, each before the one before it was confirmed."""
