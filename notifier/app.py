@@ -476,6 +476,8 @@ class Service:
     async def close_sessions(self, *, over_seconds: float) -> int:
         """Take no new sessions, and close the present ones, spread over the time."""
         self.gate.is_draining = True
+        for rebalance in list(self._closing):
+            rebalance.cancel()  # Two paces at once would be one that nobody has asked for.
         closed = await close_paced(self.hub, self.frames, list(self.hub), CloseReason.DRAIN, over_seconds=over_seconds)
         # Who stood in the door when it was shut.
         return closed + await close_paced(self.hub, self.frames, list(self.hub), CloseReason.DRAIN, over_seconds=0)

@@ -3,10 +3,13 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from typing import Final
 
 from notifier.core.hub import Hub
 from notifier.core.ports import CloseReason, FrameMaker
 from notifier.core.session import Session
+
+CATCH_UP_SECONDS: Final = 0.25
 
 
 async def close_paced(
@@ -19,11 +22,13 @@ async def close_paced(
     hub.mark_leaving(sessions)
     closed = 0
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    for number, session in enumerate(sessions):
-        due = began + over_seconds * number / len(sessions)
+    due = loop.time()
+    for session in sessions:
+        # A loop that was held up does not make up for it at once: others would have to take all of them in that moment.
+        due = max(due, loop.time() - CATCH_UP_SECONDS)
         if due > loop.time():
             await asyncio.sleep(due - loop.time())
+        due += over_seconds / len(sessions)
         if session in hub:
             after_ms = random.randint(100, 1_000)
             hub.settle(session)

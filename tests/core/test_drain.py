@@ -1,6 +1,7 @@
 """Closing at a pace: each session is told to come back, then closed, one after the other."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -75,6 +76,19 @@ async def test_the_closes_are_paced_over_the_time(hub: Hub) -> None:
 
     for number, outlet in enumerate(outlets):
         assert outlet.closed_at - began >= 0.5 * number / 10 - CLOCK_GRAIN_SECONDS
+
+
+async def test_a_loop_that_was_held_up_does_not_close_all_that_was_due_at_once(hub: Hub) -> None:
+    """T-09. 100 in a second, and half a second in which nothing could be done: a quarter of one is made up for."""
+    sessions, outlets = opened(hub, 100)
+    draining = asyncio.create_task(drain(hub, sessions, over_seconds=1.0))
+    await asyncio.sleep(0.1)
+    time.sleep(0.5)  # noqa: ASYNC251 - what holds up the loop
+    held_up_until = asyncio.get_running_loop().time()
+
+    assert await draining == 100
+    at_once = sum(0 <= outlet.closed_at - held_up_until < CLOCK_GRAIN_SECONDS for outlet in outlets)
+    assert 10 <= at_once <= 25 + 5
 
 
 async def test_a_session_that_left_by_itself_meanwhile_is_left_alone(hub: Hub) -> None:

@@ -102,6 +102,14 @@ class Place:
         """End the replica in good order. Returns its exit code."""
         return await asyncio.to_thread(self._replicas[-1].stop)
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the replica, and do not wait."""
+        self._replicas[-1].process.send_signal(number)
+
+    async def ended(self, *, within_seconds: float) -> int:
+        """Wait until the process has ended. Returns its exit code."""
+        return await asyncio.to_thread(self._replicas[-1].process.wait, within_seconds)
+
     def suspend(self) -> None:
         """Freeze the process: its connections stay open, and nothing answers."""
         self._replicas[-1].process.send_signal(signal.SIGSTOP)
