@@ -25,6 +25,7 @@ class TcpProxy:
         self.is_frozen = False
         self._delay_seconds = 0.0
         self._jitter_seconds = 0.0
+        self._bytes_per_second: float | None = None  # Of each connection, in each direction; None for no limit.
         self._links: set[_Link] = set()
         self._listener: socket.socket | None = None  # None while connections are refused
         # Bound and never listening, so that nobody takes the port meanwhile; Linux allows both if both reuse addresses.
@@ -78,10 +79,15 @@ class TcpProxy:
         """Pass each piece on `seconds` later and up to `jitter` more; their order stays."""
         self._delay_seconds, self._jitter_seconds = seconds, jitter
 
+    def throttle(self, bytes_per_second: float | None) -> None:
+        """Pass on no more than so much a second, on each connection and in each direction."""
+        self._bytes_per_second = bytes_per_second
+
     def restore(self) -> None:
         """Take new connections, and pass on what was held back. A connection that lost something stays as it is."""
         self.is_frozen = False
         self.delay(0.0)
+        self.throttle(None)
         if self._listener is None:
             self._listen()
         self._pump()
@@ -89,6 +95,10 @@ class TcpProxy:
     def latency(self) -> float:
         """How long the next piece takes, in seconds."""
         return self._delay_seconds + random.uniform(0.0, self._jitter_seconds)
+
+    def transmission(self, size: int) -> float:
+        """How long so many bytes take to be put on the wire, in seconds."""
+        return 0.0 if self._bytes_per_second is None else size / self._bytes_per_second
 
     def forget(self, link: "_Link") -> None:
         self._links.discard(link)
@@ -155,6 +165,7 @@ class _End(asyncio.Protocol):
         self._is_full = False
         self._is_swallowing = False
         self._held: deque[tuple[float, bytes]] = deque()  # when it is due, and what
+        self._sent_at = 0.0  # When the wire is free for the next piece.
         self._last_due = 0.0
 
     @property
@@ -170,8 +181,9 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._is_swallowing:
-            now = asyncio.get_running_loop().time()
-            self._last_due = max(self._last_due, now + self._link.proxy.latency())
+            proxy, now = self._link.proxy, asyncio.get_running_loop().time()
+            self._sent_at = max(self._sent_at, now) + proxy.transmission(len(data))
+            self._last_due = max(self._last_due, self._sent_at + proxy.latency())
             self._held.append((self._last_due, data))
             self.pump()
 
