@@ -15,7 +15,7 @@ A POST to a screen:
     core/pipeline.py            follow_journal: every record comes back here, on every replica, also its own
     core/idempotency.py         a second item with a key that was seen is dropped, everywhere alike
     core/window.py              what can be replayed is held
-    core/hub.py                 deliver: from addresses to sessions, one frame for all of them (transports/frames.py)
+    core/hub.py                 deliver: from addresses to sessions (index.py), a frame for all (transports/frames.py)
     core/delivery.py            owe, go: written at once, or soon and joined with what comes meanwhile
     core/session.py             offer: the outlet takes it, or the session falls behind
     transports/detached.py      the bytes leave (outlet.py: the same under another ASGI server)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from notifier.core.audience import Address, Audience
+from notifier.core.audience import Address
 from notifier.core.delivery import FEW_SESSIONS, Delivery, Timed
 from notifier.core.durations import Durations
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import CANARY_TENANT, Identity, Tenant
+from notifier.core.index import Index
 from notifier.core.ports import CloseReason, Frame, FrameMaker, Later
 from notifier.core.replay import Replay, Resume
 from notifier.core.session import Session
@@ -95,8 +96,7 @@ class Hub:
         self._delivery = Delivery(frames, fall_behind=self._fall_behind, later=later, clock=clock, monotonic=monotonic)
         self._news: Worklist[tuple[Session, Frame]] = Worklist(self._tell_next, later=later, monotonic=monotonic)
         self._sessions: dict[str, Session] = {}
-        # Most people have one session: a set for each of them would cost 200 bytes.
-        self._index: dict[Tenant, dict[Address, Session | set[Session]]] = {}
+        self._index = Index()
         self._leaving: set[Session] = set()  # Asked to come back elsewhere, or about to be; closed at their pace.
         self._delivered_to_gone = 0
         self.departed = Departed(max_remembered, since_ms=int(clock() * 1000))
@@ -148,7 +148,7 @@ class Hub:
 
     def sessions_of(self, tenant: Tenant, user: str) -> frozenset[Session]:
         """The sessions of one user on this replica."""
-        return frozenset(self._at(self._index.get(tenant, {}), Address("user", user)))
+        return frozenset(self._index.at(tenant, Address("user", user)))
 
     def register(self, session: Session, presented: str | None) -> Resume:
         """Take in a session at the position that it presents, and say what it can expect.
@@ -159,14 +159,14 @@ class Hub:
         self.resumes[resume.status, resume.reason or ""] += 1
         self._sessions[session.id] = session
         session.started, session.opened_at_ms = resume.position, int(self._clock() * 1000)
-        self._add_to_index(session)
+        self._index.add(session)
         if resume.status == "resumed":
             self.replay.start(session, resume.position, resume.ahead)
         return resume
 
     def host(self, session: Session) -> None:
         """Deliver to a session of this process's own as to any other. It is in no list, count or limit, and stays."""
-        self._add_to_index(session)
+        self._index.add(session)
 
     def remove(self, session: Session) -> None:
         """Let go of a session. Calling it twice does no harm."""
@@ -174,7 +174,7 @@ class Hub:
             return
         self._leaving.discard(session)
         self.departed.add(self.stay_of(session)._replace(closed_at_ms=int(self._clock() * 1000)))
-        self._remove_from_index(session)
+        self._index.remove(session)
         session.owed = None
         self._delivered_to_gone += session.delivered
         self.replay.end(session)
@@ -245,7 +245,7 @@ class Hub:
         """
         before = batch.before
         for position, envelope in batch.entries:
-            reached = self._reached(envelope.tenant, envelope.audience)
+            reached = self._index.reached(envelope.tenant, envelope.audience)
             written = None
             if self._watch is not None and envelope.trace is not None:
                 written = self._watch(Reach(position, envelope, len(reached)))
@@ -285,18 +285,6 @@ class Hub:
         """Let a session that is behind go on: its client has taken what it was given."""
         self.replay.advance(session)
 
-    def _reached(self, tenant: Tenant, audience: Audience) -> Collection[Session]:
-        index = self._index.get(tenant)
-        if index is None:
-            return ()
-        if len(audience.include) == 1:
-            reached = self._at(index, audience.include[0])
-        else:
-            reached = set().union(*(self._at(index, address) for address in audience.include))
-        if audience.exclude:
-            return set(reached).difference(*(self._at(index, address) for address in audience.exclude))
-        return reached
-
     def _offer_to_those_behind(self, reached: Collection[Session], envelope: Envelope) -> None:
         for session in reached:
             if session.cursor is not None:
@@ -310,33 +298,8 @@ class Hub:
         self.close(session, CloseReason.FELL_BEHIND)
 
     def _reidentify(self, session: Session, identity: Identity, topics: frozenset[str]) -> None:
-        self._remove_from_index(session)
+        self._index.remove(session)
         if (identity.roles, topics) != (session.identity.roles, session.topics):
             session.changed_at = self._window.tail.ordinal
         session.identity, session.topics = identity, topics
-        self._add_to_index(session)
-
-    def _add_to_index(self, session: Session) -> None:
-        index = self._index.setdefault(session.identity.tenant, {})
-        for address in session.addresses():
-            there = index.setdefault(address, session)
-            if isinstance(there, set):
-                there.add(session)
-            elif there is not session:
-                index[address] = {there, session}
-
-    def _remove_from_index(self, session: Session) -> None:
-        index = self._index[session.identity.tenant]
-        for address in session.addresses():
-            there = index[address]
-            if isinstance(there, set):
-                there.remove(session)
-            if there is session or not there:
-                del index[address]
-        if not index:
-            del self._index[session.identity.tenant]
-
-    @staticmethod
-    def _at(index: dict[Address, Session | set[Session]], address: Address) -> Collection[Session]:
-        there = index.get(address, ())
-        return (there,) if isinstance(there, Session) else there
+        self._index.add(session)
