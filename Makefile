@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rabbitmq test test-faults check bench bench-peers figures openapi readme metrics chart lock clean
+.PHONY: help demo rabbitmq test test-faults conform check bench bench-peers figures openapi readme metrics chart lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,9 @@ test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour
 	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
 	  $(BIN)/python -m pytest tests/faults $(ARGS)
+
+conform: $(VENV)/.dev ## Run Autobahn's suite of WebSocket against both ways to keep a session; WSTEST=path/to/wstest
+	@$(BIN)/python -m tests.conform $(WSTEST) $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types and import walls
 	$(BIN)/ruff format --check

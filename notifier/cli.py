@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import dead_letters, health, listen, prove, send, smoke, token, topology, why
+from notifier.commands import conform_target, dead_letters, health, listen, prove, send, smoke, token, topology, why
 from notifier.commands.failure import fail
 
 SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     prove.add_to(commands)
     smoke.add_to(commands)
     why.add_to(commands)
+    conform_target.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(command=_openapi)

@@ -48,6 +48,11 @@ class Listening:
 
 def listen(settings: Settings) -> Listening:
     """Open both sockets. Raises OSError that names the address."""
+    return Listening(listen_in_public(settings), _listen(settings.operations.host, settings.operations.port))
+
+
+def listen_in_public(settings: Settings) -> socket.socket:
+    """Open the socket of the public port. Raises OSError that names the address."""
     http = settings.http
     public = _listen(http.host, http.port, reuse_port=http.reuse_port)
     # Accepted sockets inherit both. A frozen peer costs no more than this buffer, and is cut by the kernel: closing a
@@ -55,7 +60,7 @@ def listen(settings: Settings) -> Listening:
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, http.send_buffer_bytes)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         public.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, http.tcp_user_timeout_milliseconds)
-    return Listening(public, _listen(settings.operations.host, settings.operations.port))
+    return public
 
 
 async def serve(
@@ -68,7 +73,7 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, on_hang_up)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ending.ask, number)
-    public = Server(_public_config(settings, service.api))
+    public = Server(public_config(settings, service.api))
     operations = Server(_config(service.operations, lifespan="off", ws_per_message_deflate=False))
     spare_the_collector()
     async with asyncio.TaskGroup() as servers:
@@ -141,7 +146,8 @@ async def _drain(settings: Settings, service: Service, ending: _Ending) -> None:
     hurry.cancel()
 
 
-def _public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+def public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves the public port."""
     http, sessions = settings.http, settings.sessions
     return _config(
         app,

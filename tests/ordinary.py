@@ -7,24 +7,13 @@ import sys
 
 import uvicorn
 from starlette.types import ASGIApp
-from websockets.http11 import Request
 
 from notifier import cli, server
 from notifier.settings import Settings
 from notifier.transports.http_protocol import STREAM, HttpProtocol
-from notifier.transports.socket_protocol import HAND_OVER, SocketProtocol
+from notifier.transports.socket_protocol import OrdinarySocket
 
-make_config = server._public_config
-
-
-class OrdinarySocket(SocketProtocol):
-    """A connection that cannot be taken over."""
-
-    def handle_connect(self, event: Request) -> None:
-        """Withhold the extension: the app runs in the next turn of the event loop."""
-        super().handle_connect(event)
-        if not self.handshake_complete:
-            del self.scope["extensions"][HAND_OVER]
+make_config = server.public_config
 
 
 class OrdinaryHttp(HttpProtocol):
@@ -45,5 +34,5 @@ def ordinary_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
 
 
 if __name__ == "__main__":
-    server._public_config = ordinary_config
+    server.public_config = ordinary_config
     sys.exit(cli.main(sys.argv[1:]))

@@ -9,7 +9,6 @@ AUTH_TIMEOUT: Final = 4003
 TOO_MANY_MESSAGES: Final = 4002
 NOT_A_JSON_OBJECT: Final = 4400
 MESSAGE_TOO_BIG: Final = 1009
-INVALID_UTF8: Final = 1007
 
 # What a fresh token or ticket mends, at once.
 _EXPIRED: Final = frozenset({"token_expired", "ticket_expired", "ticket_used"})

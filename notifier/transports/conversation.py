@@ -78,9 +78,9 @@ class Conversation:
         """What a new client may send."""
         return Allowance(self._rules)
 
-    def receive(self, session: Session, text: str | None) -> None:
-        """Answer one message; None stands for a binary one. Raises HangUp when the session must end."""
-        frame = read_object(text, limit_bytes=self._rules.frame_limit_bytes)
+    def receive(self, session: Session, message: str | bytes) -> None:
+        """Answer one message. Raises HangUp when the session must end."""
+        frame = read_object(message, limit_bytes=self._rules.frame_limit_bytes)
         self._hub.settle(session)
         ref = frame.get("ref")
         if ref is not None and not (isinstance(ref, str | int) and len(str(ref)) <= REF_LIMIT):
@@ -190,9 +190,9 @@ def _is_same_user(one: Identity, other: Identity) -> bool:
     return (one.tenant, one.user) == (other.tenant, other.user)
 
 
-def read_object(text: str | None, *, limit_bytes: int) -> Mapping[str, Any]:
+def read_object(text: str | bytes, *, limit_bytes: int) -> Mapping[str, Any]:
     """Read a client's frame. Raises HangUp for anything but a JSON object in a text frame of at most `limit_bytes`."""
-    if text is None:
+    if isinstance(text, bytes):
         raise HangUp(NOT_A_JSON_OBJECT, "binary_frame")
     if len(text) > limit_bytes or len(text.encode(errors="surrogatepass")) > limit_bytes:
         raise HangUp(1009, "frame_too_large")

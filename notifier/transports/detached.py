@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
+from typing import Protocol as Shape
 
 from websockets.frames import Frame as Incoming
 from websockets.frames import Opcode
@@ -18,7 +19,7 @@ from notifier.core.ports import CloseReason, Frame, Outlet
 from notifier.core.session import Session
 from notifier.transports.bare import BareConnection, Board
 from notifier.transports.closing import CODE_OF_REASON, HangUp
-from notifier.transports.conversation import Allowance, Conversation
+from notifier.transports.conversation import Allowance
 from notifier.transports.incoming import PARSED_BYTES, HandedOver, is_between_messages, message_of, new_protocol
 
 # After a violation the client has so long to read why; what it still sends is thrown away unread.
@@ -26,11 +27,21 @@ FAILED_LINGER_SECONDS: Final = 2.0
 UNREAD_PONGS: Final = 16  # Libraries ping a slow server some times a minute; who floods sends hundreds.
 
 
+class Partner(Shape):
+    """Whom clients talk to: a `Conversation`, or an echo."""
+
+    def allowance(self) -> Allowance:
+        """What a new client may send."""
+
+    def receive(self, session: Session, message: str | bytes) -> None:
+        """Answer one message. Raises HangUp when the session must end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Switchboard(Board):
     """What all detached sockets share; `frame_limit_bytes` is that of a message from the client."""
 
-    conversation: Conversation
+    conversation: Partner
     frame_limit_bytes: int
 
     def connect(self, handed: HandedOver) -> "DetachedSocket":
@@ -59,7 +70,7 @@ class DetachedSocket(BareConnection):
         self._heard_at = self._opened_at
         self._unread_pongs = 0  # Written since the transport could not take more.
 
-    def begin(self, session: Session, messages: Sequence[str | None]) -> None:
+    def begin(self, session: Session, messages: Sequence[str | bytes]) -> None:
         """Go on where ASGI has left off: hear what the client has said meanwhile, then read on."""
         self.session = session
         try:
@@ -127,9 +138,19 @@ class DetachedSocket(BareConnection):
         if self._ended is not None:
             return
         self._spend()
-        if frame.opcode in (Opcode.PING, Opcode.PONG):
-            self._unread_pongs += self._is_full and frame.opcode is Opcode.PING
-            return  # The protocol has the pong ready.
+        if frame.opcode is Opcode.PING:
+            self._answer_ping()
+        elif frame.opcode is not Opcode.PONG:
+            self._collect(frame)
+
+    def _answer_ping(self) -> None:
+        """Send the pong before anything that is said to what came behind the ping."""
+        assert self._protocol is not None
+        self._unread_pongs += self._is_full
+        if self._unread_pongs <= UNREAD_PONGS:  # Else `_pass_on` cuts.
+            self.transport.write(self._protocol.writes.pop(0))  # It has one ready for each ping, in order.
+
+    def _collect(self, frame: Incoming) -> None:
         self._fragments = (*self._fragments, frame)
         if frame.fin:
             fragments, self._fragments = self._fragments, ()
@@ -140,7 +161,7 @@ class DetachedSocket(BareConnection):
         self._allowance = self._allowance or self._board.conversation.allowance()
         self._allowance.spend()
 
-    def _hear(self, message: str | None) -> None:
+    def _hear(self, message: str | bytes) -> None:
         """Answer one message. Raises HangUp when the session must end."""
         if self._ended is None:
             self._board.conversation.receive(self.session, message)

@@ -67,7 +67,7 @@ def _token(subprotocols: tuple[str, ...], headers: Headers, query: QueryParams |
     return query.get("token") if query is not None else None
 
 
-def with_first_frame(handshake: Handshake, text: str | None, *, limit_bytes: int) -> Handshake:
+def with_first_frame(handshake: Handshake, text: str | bytes, *, limit_bytes: int) -> Handshake:
     """Complete a handshake with the `auth` frame that came first. Raises HangUp for any other frame."""
     frame = read_object(text, limit_bytes=limit_bytes)
     token, position, topics = frame.get("token"), frame.get("position"), frame.get("topics", [])

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import zlib
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import MutableSet, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,11 +12,11 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as Incoming
 from websockets.frames import Opcode
 from websockets.protocol import SERVER, Protocol
-
-from notifier.transports.closing import INVALID_UTF8, HangUp
+from websockets.server import ServerProtocol
 
 # Compressed, a read can hold thousands of messages that each inflate to the limit: so many bytes at a time are parsed.
 PARSED_BYTES: Final = 4096
+_new_decoder: Final = getincrementaldecoder("utf-8")
 _QUIET: Final = logging.getLogger("uvicorn.error")  # The library's own would ask for the level of each new protocol.
 
 
@@ -33,15 +34,40 @@ class HandedOver:
 
     transport: asyncio.Transport
     protocol: Protocol
-    messages: Sequence[str | None]
+    messages: Sequence[str | bytes]
     fragments: Sequence[Incoming]
     is_writable: bool
     connections: MutableSet[Any]
 
 
+class Letter(Protocol):
+    """The library's parser, where it is not to the letter of RFC 6455.
+
+    Text that is no UTF-8 ends the connection with the frame in which it shows, not with its message (8.1). A close
+    may stand between the fragments of a message, as every control frame may (5.4): the message is dropped.
+    """
+
+    _text: IncrementalDecoder | None = None  # While a text is unfinished.
+
+    def recv_frame(self, frame: Incoming) -> None:
+        """Raises UnicodeDecodeError, which the parser turns into a close with 1007."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        elif frame.opcode is Opcode.TEXT:
+            self._text = _new_decoder()
+        if self._text is not None and frame.opcode in (Opcode.TEXT, Opcode.CONT):
+            self._text.decode(frame.data, frame.fin)
+            self._text = None if frame.fin else self._text
+        super().recv_frame(frame)  # From here on it is an event.
+
+
+class ServerLetter(Letter, ServerProtocol):
+    """The same for a connection that begins with its request."""
+
+
 def new_protocol(*, limit_bytes: int, is_deflated: bool = False) -> Protocol:
     """A parser that stands before the first byte of a message, for an open connection."""
-    protocol = Protocol(SERVER, max_size=limit_bytes, logger=_QUIET)
+    protocol = Letter(SERVER, max_size=limit_bytes, logger=_QUIET)
     if is_deflated:
         protocol.extensions = [
             PerMessageDeflate(
@@ -54,15 +80,10 @@ def new_protocol(*, limit_bytes: int, is_deflated: bool = False) -> Protocol:
     return protocol
 
 
-def message_of(fragments: Sequence[Incoming]) -> str | None:
-    """Put a message together; None for a binary one. Raises HangUp for text that is no UTF-8."""
-    if fragments[0].opcode is not Opcode.TEXT:
-        return None
+def message_of(fragments: Sequence[Incoming]) -> str | bytes:
+    """Put a message together. The parser has seen to it that text is UTF-8."""
     data = bytes(fragments[0].data) if len(fragments) == 1 else b"".join(map(_data, fragments))
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise HangUp(INVALID_UTF8, "invalid_utf8") from None
+    return data.decode() if fragments[0].opcode is Opcode.TEXT else data
 
 
 def _data(frame: Incoming) -> bytes:

@@ -19,9 +19,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.typing import ExtensionParameter
 
-from notifier.transports.closing import INVALID_UTF8
 from notifier.transports.detached import FAILED_LINGER_SECONDS, UNREAD_PONGS
-from notifier.transports.incoming import PARSED_BYTES, HandedOver
+from notifier.transports.incoming import PARSED_BYTES, HandedOver, ServerLetter
 
 HAND_OVER: Final = "notifier.hand_over"
 """The ASGI extension by which the app takes a connection over: `hand_over` in it returns it as it stands."""
@@ -71,6 +70,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **options)
+        self.conn.__class__ = ServerLetter  # uvicorn has made it; another one would cost each handshake once more.
         self.conn.available_extensions = [SharedDeflate()] if self.config.ws_per_message_deflate else []
         self._unread_pongs = 0  # Written since the transport could not take more.
         self._early_frames = 0  # Before the connection is handed over.
@@ -86,7 +86,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         handed = HandedOver(
             transport=self.transport,
             protocol=self.conn,
-            messages=[_text(message) for message in messages],
+            messages=[_said(message) for message in messages],
             fragments=self._unfinished(),
             is_writable=self.writable.is_set(),
             connections=self.connections,
@@ -156,14 +156,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return self._early_frames <= EARLY_FRAMES or HAND_OVER not in self.scope["extensions"]
 
     def send_receive_event_to_app(self) -> None:
-        """Close with 1007 what is no UTF-8, without the traceback that uvicorn logs: it is the client's mistake."""
+        """As with pongs."""
         if not self._is_within_bounds():
             self.transport.abort()
-            return
-        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(b"".join(self.frames)):
-            self.frames = []
-            self.conn.send_close(INVALID_UTF8)
-            self.handle_parser_exception()
             return
         super().send_receive_event_to_app()
 
@@ -179,14 +174,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport.close()
 
 
-def _text(message: ASGIReceiveEvent) -> str | None:
-    text: str | None = message.get("text")  # type: ignore[assignment]  # The types of the events do not know each other.
-    return text
+class OrdinarySocket(SocketProtocol):
+    """One that cannot be taken over, as under any other ASGI server."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Withhold the extension: the app runs in the next turn of the event loop."""
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            del self.scope["extensions"][HAND_OVER]
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _said(message: ASGIReceiveEvent) -> str | bytes:
+    said: str | bytes | None = message.get("text", message.get("bytes"))  # type: ignore[assignment]  # The types of the events do not know each other.
+    assert said is not None
+    return said

@@ -190,13 +190,14 @@ class WebSocketSessions:
             return end.code, "client"
 
 
-async def _receive(websocket: WebSocket) -> str | None:
-    """The next text frame; None for a binary one. Raises WebSocketDisconnect at the end."""
+async def _receive(websocket: WebSocket) -> str | bytes:
+    """The next message. Raises WebSocketDisconnect at the end."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
-    text: str | None = message.get("text")
-    return text
+    text: str | None = message.get("text")  # Of the two, servers may give None for the other, or leave it out.
+    said: str | bytes = message["bytes"] if text is None else text
+    return said
 
 
 async def _await_disconnect(websocket: WebSocket) -> tuple[int, str]:

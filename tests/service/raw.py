@@ -7,12 +7,18 @@ import struct
 import zlib
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.frames import Frame, Opcode
 
-from tests.replica import Replica
 from tests.service.client import DEADLINE_SECONDS, PROTOCOL
+
+
+class Reachable(Protocol):
+    """A replica, or another server on loopback."""
+
+    @property
+    def port(self) -> int: ...
 
 
 class RawClient:
@@ -121,7 +127,7 @@ def fragments(*parts: bytes) -> list[bytes]:
 
 
 @asynccontextmanager
-async def raw_client(replica: Replica, *, headers: Sequence[str] = (), query: str = "") -> AsyncIterator[RawClient]:
+async def raw_client(replica: Reachable, *, headers: Sequence[str] = (), query: str = "") -> AsyncIterator[RawClient]:
     """Connect, and read the head of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
     lines = [

@@ -1,0 +1,91 @@
+"""Sessions that echo, in place of a conversation: what a conformance suite for WebSocket talks to."""
+
+import secrets
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.frames import Frame as Outgoing
+from websockets.frames import Opcode
+
+from notifier.core.hub import Hub
+from notifier.core.identity import Identity, Tenant
+from notifier.core.ports import Frame
+from notifier.core.session import Session
+from notifier.transports.conversation import Allowance, Rules
+from notifier.transports.detached import Switchboard
+from notifier.transports.frames import Frame as Text
+from notifier.transports.socket_protocol import HAND_OVER
+
+FRAME_LIMIT_BYTES: Final = 32 * 1024 * 1024  # Suites send messages of 16 MiB.
+_ANYBODY: Final = Identity(Tenant("conformance"), "anybody", "", frozenset(), (), frozenset(), frozenset(), inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A binary message, in its frame."""
+
+    wire: bytes
+    texts: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.wire)
+
+    @property
+    def deflated(self) -> bytes:
+        return self.wire
+
+
+class Echo:
+    """An ASGI app: anybody may enter, and hears what it says, on a detached connection where the server lets it."""
+
+    def __init__(self, hub: Hub, *, write_limit_bytes: int) -> None:
+        self._hub = hub
+        self._rules = Rules(FRAME_LIMIT_BYTES, inf, 1_000_000)
+        self._board = Switchboard(
+            hub,
+            self,
+            lambda *_: None,
+            linger_seconds=1,
+            write_limit_bytes=write_limit_bytes,
+            frame_limit_bytes=FRAME_LIMIT_BYTES,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            return
+        websocket = WebSocket(scope, receive, send)
+        await websocket.accept()
+        if (extension := scope["extensions"].get(HAND_OVER)) is None:
+            await _echo(websocket)
+            return
+        handed = extension["hand_over"]()
+        socket = self._board.connect(handed)
+        session = Session(secrets.token_hex(16), _ANYBODY, (), socket)
+        self._hub.register(session, None)
+        socket.begin(session, handed.messages)
+
+    def allowance(self) -> Allowance:
+        """As much as anybody wants to say."""
+        return Allowance(self._rules)
+
+    def receive(self, session: Session, message: str | bytes) -> None:
+        """Say it back."""
+        frame: Frame = (
+            Binary(Outgoing(Opcode.BINARY, message).serialize(mask=False))
+            if isinstance(message, bytes)
+            else Text(message.encode())
+        )
+        session.outlet.answer(frame)
+
+
+async def _echo(websocket: WebSocket) -> None:
+    """The same through ASGI."""
+    try:
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            await websocket.send({**message, "type": "websocket.send"})
+    except (WebSocketDisconnect, RuntimeError):
+        return  # It has closed, or was told to.
