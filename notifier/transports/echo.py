@@ -1,18 +1,14 @@
 """Sessions that echo, in place of a conversation: what a conformance suite for WebSocket talks to."""
 
 import secrets
-from dataclasses import dataclass
 from math import inf
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from websockets.frames import Frame as Outgoing
-from websockets.frames import Opcode
 
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity, Tenant
-from notifier.core.ports import Frame
 from notifier.core.session import Session
 from notifier.transports.conversation import Allowance, Rules
 from notifier.transports.detached import Switchboard
@@ -20,23 +16,16 @@ from notifier.transports.frames import Frame as Text
 from notifier.transports.socket_protocol import HAND_OVER
 
 FRAME_LIMIT_BYTES: Final = 32 * 1024 * 1024  # Suites send messages of 16 MiB.
+BINARY: Final = b"\x82"  # The first byte of a frame that is the only one of its message.
 _ANYBODY: Final = Identity(Tenant("conformance"), "anybody", "", frozenset(), (), frozenset(), frozenset(), inf)
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(Text):
     """A binary message, in its frame."""
 
-    wire: bytes
-    texts: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        return len(self.wire)
-
-    @property
-    def deflated(self) -> bytes:
-        return self.wire
+    def __init__(self, message: bytes) -> None:
+        super().__init__(message)
+        self.wire = BINARY + self.wire[1:]
 
 
 class Echo:
@@ -47,9 +36,9 @@ class Echo:
         self._rules = Rules(FRAME_LIMIT_BYTES, inf, 1_000_000)
         self._board = Switchboard(
             hub,
-            self,
             lambda *_: None,
             linger_seconds=1,
+            conversation=self,
             write_limit_bytes=write_limit_bytes,
             frame_limit_bytes=FRAME_LIMIT_BYTES,
         )
@@ -74,11 +63,7 @@ class Echo:
 
     def receive(self, session: Session, message: str | bytes) -> None:
         """Say it back."""
-        frame: Frame = (
-            Binary(Outgoing(Opcode.BINARY, message).serialize(mask=False))
-            if isinstance(message, bytes)
-            else Text(message.encode())
-        )
+        frame = Binary(message) if isinstance(message, bytes) else Text(message.encode())
         session.outlet.answer(frame)
 
 

@@ -1,9 +1,12 @@
-"""uvicorn's HTTP protocol with bounds that its parser lacks: the size of a head, of a request, and the time for a head.
+"""uvicorn's HTTP protocol with bounds that its parser lacks: the size of a head, of a request, the time for a head.
+
+And without what a proxy in front could read in another way (request smuggling).
 
 It overrides private parts of uvicorn, so `pyproject.toml` pins the minor releases that were tried.
 """
 
 import asyncio
+import sys
 from asyncio.transports import BaseTransport
 from functools import partial
 from http import HTTPStatus
@@ -28,6 +31,7 @@ LINGER_SECONDS: Final = 2.0
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", f"the head is over {HEAD_LIMIT_BYTES} bytes"
 )
+_INVALID: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request of HTTP/1.1")
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -36,8 +40,9 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **options)
         self._is_in_head = True
+        self._chunk_bytes = 0  # That are being read.
         self._received_bytes = 0  # Of the head, or of what follows it.
-        self._is_refused = False
+        self._is_deaf = False  # Set when nothing that still comes is read.
         self._deadline: asyncio.TimerHandle | None = None  # None once the first head has come.
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -54,27 +59,38 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut a request that is over a limit: the parser would collect it without end."""
-        if self._is_refused:
+        if self._is_deaf:
             return
+        self._chunk_bytes = len(data)
         self._received_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
         if self._is_in_head and self._received_bytes > HEAD_LIMIT_BYTES:
-            self._refuse()
+            self._refuse(_TOO_LARGE)
         elif self._received_bytes > REQUEST_LIMIT_BYTES or len(self.pipeline) > PIPELINE_LIMIT:
             self.transport.abort()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand over to the WebSocket protocol; the parser leads back here, and the collector looks seldom."""
+        upgrade = sys.exception()  # The parser's, with where in these bytes the request has ended.
+        if upgrade is not None and upgrade.args[0] < self._chunk_bytes:
+            self._refuse(_INVALID)  # uvicorn would lose what came too early, and read on in the middle of a frame.
+            return
         super().handle_websocket_upgrade()
         self.parser = None  # type: ignore[assignment]  # As uvicorn does at the end.
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Go on without the upgrade that nobody speaks, and without a warning; the parser has lost its place."""
+        self.cycle.keep_alive = False
+        self._is_deaf = True
+
     def on_headers_complete(self) -> None:
-        """Go on to the body."""
+        """Go on to the body. Raises ValueError for a head that somebody else might read in another way."""
         self._stop_waiting()
         self._is_in_head = False
         self._received_bytes = 0
+        self._check_head()
         super().on_headers_complete()
         if self.scope["method"] == "GET" and "path" in self.scope:  # Else it goes on as a WebSocket.
             cycle = self.cycle
@@ -109,16 +125,32 @@ class HttpProtocol(HttpToolsProtocol):
         """They lead back here, and the collector looks seldom."""
         cycle.scope.pop("extensions", None)
 
+    def _check_head(self) -> None:
+        """Be stricter than the parser: RFC 9112, 3.2 (Host), 6.1 (codings, HTTP/1.0)."""
+        is_newest, names = self.parser.get_http_version() == "1.1", [name for name, _ in self.headers]
+        if names.count(b"host") != 1 and (is_newest or b"host" in names):
+            raise ValueError("one Host")
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and not (is_newest and [coding.lower() for coding in codings] == [b"chunked"]):
+            raise ValueError("no coding but chunked")
+        has_body = codings or any(name == b"content-length" and value != b"0" for name, value in self.headers)
+        if self.parser.should_upgrade() and (has_body or not is_newest):
+            raise ValueError("the parser takes the body of an upgrade for another request")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        """Answer what the parser refuses as every other error is answered."""
+        self._refuse(_INVALID)
+
     def on_message_complete(self) -> None:
         """Go on to the next head."""
         self._is_in_head = True
         self._received_bytes = 0
         super().on_message_complete()
 
-    def _refuse(self) -> None:
+    def _refuse(self, answer: bytes) -> None:
         """Answer, and take in what is still coming for a while: closing at once would reset the answer away."""
-        self._is_refused = True
-        self.transport.write(_TOO_LARGE)
+        self._is_deaf = True
+        self.transport.write(answer)
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 

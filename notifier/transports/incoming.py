@@ -12,7 +12,6 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as Incoming
 from websockets.frames import Opcode
 from websockets.protocol import SERVER, Protocol
-from websockets.server import ServerProtocol
 
 # Compressed, a read can hold thousands of messages that each inflate to the limit: so many bytes at a time are parsed.
 PARSED_BYTES: Final = 4096
@@ -59,10 +58,6 @@ class Letter(Protocol):
             self._text.decode(frame.data, frame.fin)
             self._text = None if frame.fin else self._text
         super().recv_frame(frame)  # From here on it is an event.
-
-
-class ServerLetter(Letter, ServerProtocol):
-    """The same for a connection that begins with its request."""
 
 
 def new_protocol(*, limit_bytes: int, is_deflated: bool = False) -> Protocol:

@@ -16,11 +16,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import NegotiationError, SecurityError
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter
 
 from notifier.transports.detached import FAILED_LINGER_SECONDS, UNREAD_PONGS
-from notifier.transports.incoming import PARSED_BYTES, HandedOver, ServerLetter
+from notifier.transports.incoming import PARSED_BYTES, HandedOver, Letter
 
 HAND_OVER: Final = "notifier.hand_over"
 """The ASGI extension by which the app takes a connection over: `hand_over` in it returns it as it stands."""
@@ -28,18 +29,40 @@ HAND_OVER: Final = "notifier.hand_over"
 
 def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     """A whole HTTP answer with a problem (RFC 9457), for requests that never reach the app."""
-    problem = {"type": f"urn:notifier:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
-    body = json.dumps(problem | {"code": code})
+    body = _problem(status, code, detail)
     head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
+def _problem(status: HTTPStatus, code: str, detail: str) -> str:
+    problem = {"type": f"urn:notifier:problem:{code}", "title": status.phrase, "status": status, "detail": detail}
+    return json.dumps(problem | {"code": code})
+
+
+_CODES: Final = {HTTPStatus.NOT_FOUND: "not_found", HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error"}
 EARLY_FRAMES: Final = 100
 _UNREADABLE: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "at most 128 headers, and 8 KiB for a line"
 )
 _TWO_ORIGINS: Final = refusal(HTTPStatus.FORBIDDEN, "origin_forbidden", "pages of this origin may not connect")
+
+
+class ServerLetter(Letter, ServerProtocol):
+    """The parser of a connection that begins with its request."""
+
+    def reject(self, status: int, text: str) -> Response:
+        """Refuse as every answer of ours does, and say which version is spoken (4.4).
+
+        uvicorn has 403 without a word for Starlette's way to say that there is no such address.
+        """
+        refused = HTTPStatus(status) if text else HTTPStatus.NOT_FOUND
+        code = _CODES.get(refused, "request_invalid")
+        response = super().reject(refused, _problem(refused, code, text.strip() or "there is nothing at this address"))
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/problem+json"
+        response.headers["Sec-WebSocket-Version"] = "13"
+        return response
 
 
 class SharedDeflate(ServerPerMessageDeflateFactory):
@@ -102,7 +125,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return (Frame(opcode, b"".join(self.frames), fin=False),)
 
     def data_received(self, data: bytes) -> None:
-        """Answer a request that cannot be read: uvicorn would leave it unanswered and its connection open for ever."""
+        """Answer a request that cannot be read: uvicorn would leave it unanswered and its connection open for ever.
+
+        Who does not wait for the answer (4.1) is cut: a pong before it would be read as an answer over HTTP.
+        """
+        if self.handshake_initiated and not self.handshake_complete:
+            self.transport.abort()
+            return
         for start in range(0, len(data), PARSED_BYTES):
             super().data_received(data[start : start + PARSED_BYTES])
             if self.transport.is_closing():
