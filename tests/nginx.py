@@ -42,11 +42,39 @@ http {{
     }}
 }}
 """
+# Debian's nginx.conf and one location, for a process without privileges: what differs is where it writes.
+AS_SHIPPED = """\
+{user}
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 768; }}
+http {{
+    sendfile on;
+    tcp_nopush on;
+    types_hash_max_size 2048;
+    default_type application/octet-stream;
+    gzip on;
+    access_log {directory}/access.txt;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ proxy_pass http://127.0.0.1:{upstream_port}; }}
+    }}
+}}
+"""
 BOOT_SECONDS = 10.0
 
 
 @contextmanager
-def nginx(upstream_port: int, directory: Path, *, buffering: bool = False) -> Iterator[int]:
+def nginx(
+    upstream_port: int, directory: Path, *, template: str = CONFIGURATION, buffering: bool = False
+) -> Iterator[int]:
     """Run it; yields its port. Requests pass as they come in, unless `buffering`. Skips where there is no nginx."""
     program = os.environ.get("NOTIFIER_TEST_NGINX") or shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if not program:
@@ -54,7 +82,7 @@ def nginx(upstream_port: int, directory: Path, *, buffering: bool = False) -> It
     port = _free_port()
     configuration = directory / "nginx.conf"
     configuration.write_text(
-        CONFIGURATION.format(
+        template.format(
             user="user root;" if os.getuid() == 0 else "",
             directory=directory,
             upstream_port=upstream_port,
