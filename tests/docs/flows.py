@@ -19,6 +19,7 @@ import httpx
 from tests.docs.pages import ROOT
 from tests.replica import Replica
 from tests.service.client import PROTOCOL, Client, bare, eventually, refusal, session, sessions_of
+from tests.service.events import Block, stream
 from tests.tokens import bearer, token
 
 PAGE: Final = ROOT / "docs/protocol.md"
@@ -106,6 +107,29 @@ async def refused(flow: Flow, replica: Replica) -> None:
     offered = {"subprotocols": [PROTOCOL, "bearer.a.b.c"], "headers": [("Origin", replica.url)]}
     async with bare(replica.ws_url, **offered) as client:  # type: ignore[arg-type]
         flow.closed(*await client.closed())
+
+
+async def events(flow: Flow, replica: Replica) -> None:
+    """Block by block, an empty line of the stream as `<` alone."""
+    flow.note("> POST /ticket, with Authorization: Bearer eyJ…")
+    async with httpx.AsyncClient(base_url=replica.url, headers=bearer("iris"), verify=False) as client:
+        answer = (await client.post("/ticket")).json()
+    flow.note(f"< {json.dumps(answer | {'ticket': 'v1.eyJ…'}, ensure_ascii=False)}")
+    flow.note("> GET /events?ticket=v1.eyJ…")
+    async with stream(replica.url, ticket=answer["ticket"], is_read=False) as iris:
+        flow.note(f"< HTTP 200, content-type: {iris.headers['content-type']}")
+        for _ in range(2):
+            note_block(flow, await iris.block())
+        await send(replica, everywhere=flow, to={"users": ["iris"]}, title="Order shipped")
+        for _ in range(2):
+            note_block(flow, await iris.block())
+
+
+def note_block(flow: Flow, block: Block) -> None:
+    for name in ("retry", "id", "data"):
+        if (value := getattr(block, name)) is not None:
+            flow.note(f"< {name}: {value}")
+    flow.note("<")
 
 
 async def subscribe(flow: Flow, replica: Replica) -> None:
@@ -211,6 +235,7 @@ async def hold_all(directory: Path) -> Mapping[str, Sequence[str]]:
             named("connect", connect, second),
             named("first-frame", first_frame, first),
             named("refused", refused, first),
+            named("events", events, second),
             named("subscribe", subscribe, first),
             named("resume", resume, first),
             named("expiry", expiry, second),

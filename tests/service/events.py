@@ -99,9 +99,10 @@ async def stream(
     last_id: str | None = None,
     topics: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
+    is_read: bool = True,
     **claims: Any,
 ) -> AsyncIterator[Stream]:
-    """Open a stream with a token of the user, or with a ticket, and read the welcome."""
+    """Open a stream with a token of the user, or with a ticket, and read the welcome, unless `is_read` is False."""
     query = {"position": position, "topics": ",".join(topics) or None, "ticket": ticket}
     sent = {**ACCEPT, **(headers or {})} | ({} if last_id is None else {"Last-Event-ID": last_id})
     if ticket is None:
@@ -115,7 +116,8 @@ async def stream(
             await response.aread()
             raise AssertionError(f"expected a stream, got {response.status_code}: {response.text}")
         opened = Stream(response)
-        opened.welcome = await opened.frame("welcome")
+        if is_read:
+            opened.welcome = await opened.frame("welcome")
         yield opened
 
 

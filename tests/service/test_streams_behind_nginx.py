@@ -1,4 +1,4 @@
-"""Streams of events through a real nginx, as Debian ships it with `proxy_pass` alone, and as it is set up for WebSockets."""
+"""Streams of events through a real nginx, as Debian ships it with `proxy_pass` alone, and as set up for WebSockets."""
 
 import asyncio
 from pathlib import Path
