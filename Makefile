@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rabbitmq test test-faults conform check bench bench-peers figures openapi readme metrics chart lock clean
+.PHONY: help demo rabbitmq test test-faults soak conform check bench bench-peers figures openapi readme metrics chart lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,6 +35,9 @@ test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hou
 
 conform: $(VENV)/.dev ## Run Autobahn's suite of WebSocket against both ways to keep a session; WSTEST=path/to/wstest
 	@$(BIN)/python -m tests.conform $(WSTEST) $(ARGS)
+
+soak: $(VENV)/.dev ## An hour of load, churn and broker restarts: nothing grows or is lost; ARGS="--minutes 20" less
+	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) $(BIN)/python -m tests.faults.soak $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types and import walls
 	$(BIN)/ruff format --check

@@ -42,7 +42,7 @@ class StartCluster(Protocol):
     ) -> Cluster: ...
 
 
-def _is_full() -> bool:
+def is_full() -> bool:
     return os.environ.get("NOTIFIER_TEST_FULL") == "1"
 
 
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ordered = sorted((items[number] for number in ours), key=lambda item: "proxied_cluster" in _fixtures(item))
     for number, item in zip(ours, ordered, strict=True):
         items[number] = item
-        if _is_full():
+        if is_full():
             item.add_marker(pytest.mark.timeout(FULL_SECONDS))
 
 
@@ -63,7 +63,7 @@ def _fixtures(item: pytest.Item) -> Sequence[str]:
 @pytest.fixture(scope="session")
 def scale() -> Scale:
     """Small loads, unless NOTIFIER_TEST_FULL=1 asks for full ones."""
-    return Scale(_is_full())
+    return Scale(is_full())
 
 
 class Report(Protocol):
@@ -93,7 +93,7 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures of a full run, or of a verbose one."""
-    is_asked = _is_full() or terminalreporter.verbosity > 0
+    is_asked = is_full() or terminalreporter.verbosity > 0
     for result in terminalreporter.getreports("passed") + terminalreporter.getreports("failed") if is_asked else ():
         for name, value in result.user_properties:
             if name == "figures" and result.when == "call":
