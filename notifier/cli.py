@@ -15,7 +15,7 @@ from typing import Any, Final
 from notifier.commands import conform_target, dead_letters, health, listen, prove, send, smoke, token, topology, why
 from notifier.commands.failure import fail
 
-SERVER_HINT: Final = "this command needs the service: pip install 'notifier-push[server]'"
+SERVER_HINT: Final = "this command needs the service: install notifier-push with its extra server"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

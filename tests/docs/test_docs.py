@@ -16,20 +16,12 @@ from notifier import cli
 from notifier.settings import known_names
 from notifier.telemetry.catalogue import FAMILIES
 from tests.benchmarks.__main__ import _benchmarks
-from tests.docs.pages import ROOT, blocks, pages
+from tests.docs.pages import ROOT, commands, pages
 
 BENCHMARKS: Final = _benchmarks([1], 1)
 _NAME: Final = r"[a-z][a-z-]*"
 _SERIES: Final = re.compile(r"_(bucket|sum|count|created)$")
-_SEPARATORS: Final = ("|", "||", "&&", "&", ";", ">", ">>", "<", "until", "do")
-
-
-def commands(page: str) -> Iterator[str]:
-    """The commands of its console blocks, a line that ends with a backslash joined with the next."""
-    for block in blocks(page):
-        if block.kind == "console":
-            text = block.text.replace("\\\n", " ")
-            yield from (line.strip().removeprefix("$ ") for line in text.splitlines() if line.strip().startswith("$ "))
+_SEPARATORS: Final = ("|", "||", "&&", "&", ";", ">", ">>", "<", "until", "do", "{")
 
 
 def calls(program: str, command: str) -> Iterator[list[str]]:

@@ -392,7 +392,7 @@ async def test_on_without_the_extra_is_refused_with_what_to_do(command: str) -> 
 
     assert code == 2
     assert err == (
-        "notifier: NOTIFIER_TELEMETRY__TRACES: traces need OpenTelemetry: pip install 'notifier-push[server,otel]'\n"
+        "notifier: NOTIFIER_TELEMETRY__TRACES: traces need OpenTelemetry: install notifier-push with its extra otel\n"
     )
 
 
@@ -400,7 +400,7 @@ async def test_auto_without_the_extra_goes_without() -> None:
     code, err = await without_opentelemetry("check", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
 
     assert code == 0
-    assert err == "notifier: traces are off: traces need OpenTelemetry: pip install 'notifier-push[server,otel]'\n"
+    assert err == "notifier: traces are off: traces need OpenTelemetry: install notifier-push with its extra otel\n"
 
 
 async def spans(replica: Replica, what: str) -> float:
