@@ -26,6 +26,7 @@ from notifier.access.limits import TENANT
 from notifier.access.strain import Strain
 from notifier.access.tickets import TICKET_SECONDS
 from notifier.access.topics import grant
+from notifier.assets import CLIENT_PATH, client_files
 from notifier.core.canary import Canary
 from notifier.core.drain import close_paced
 from notifier.core.envelope import Position
@@ -292,6 +293,7 @@ class Service:
                 ticket_seconds=TICKET_SECONDS,
                 body_seconds=self._settings.http.body_timeout_seconds,
             ).open(api)
+        api.mount(CLIENT_PATH, client_files())
         if self._settings.http.openapi:
             api.add_api_route("/openapi.json", lambda: JSONResponse(api.openapi()), include_in_schema=False)
         api.add_exception_handler(NotifierError, answer_error)

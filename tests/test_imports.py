@@ -14,7 +14,21 @@ ROOT = Path(__file__).parent.parent / "notifier"
 SIBLINGS = frozenset({"ingress", "journal", "transports", "access", "telemetry"})
 ROOMS = frozenset({"core", "broker", "commands", "clients"})
 MODULES = frozenset(
-    {"settings", "setting_files", "trust", "tracing", "counts", "engine", "app", "reload", "server", "demo", "cli", ""}
+    {
+        "settings",
+        "setting_files",
+        "trust",
+        "tracing",
+        "counts",
+        "engine",
+        "assets",
+        "app",
+        "reload",
+        "server",
+        "demo",
+        "cli",
+        "",
+    }
 )
 ALL = SIBLINGS | ROOMS | MODULES
 
@@ -32,6 +46,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "tracing": frozenset({"settings", "broker", "telemetry"}),
     "counts": frozenset({"settings", "access", "telemetry"}),
     "engine": frozenset({"settings", "broker", "journal", "ingress", "telemetry", "core"}),
+    "assets": frozenset(),
     "app": ALL - {"cli", "demo", "server", "reload"},
     "reload": frozenset({"app", "broker", "settings"}),
     "server": frozenset({"app", "settings", "transports", "core", ""}),

@@ -1,0 +1,17 @@
+import type { Notification, Options, Reset, State } from "./notifier.js";
+
+export interface HookOptions extends Omit<Options, "position"> {
+  /** How many notifications are kept; 50 unless told otherwise. */
+  limit?: number;
+  onReset?: (reset: Reset) => void;
+}
+
+export interface Inbox {
+  /** The newest first. */
+  notifications: readonly Notification[];
+  unread: number;
+  state: State;
+  markRead: () => void;
+}
+
+export function useNotifications(options: HookOptions): Inbox;

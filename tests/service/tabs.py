@@ -1,0 +1,153 @@
+"""Pages that use the JavaScript client in a real Chromium, from a service that may move from replica to replica."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page
+from playwright.async_api import Error as PlaywrightError
+
+from tests.service.browser import DEADLINE_SECONDS
+from tests.tokens import token
+
+# What a strict page allows: scripts of its own and of the service, no inline style, no markup from text.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self' {service}; connect-src {service} {sockets}; style-src 'self'; "
+    "base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+PAGE: Final = '<!doctype html><html lang="en"><title>Shop</title><script type="module" src="/page.js?{query}"></script>'
+SCRIPT: Final = """
+const url = new URL(import.meta.url).searchParams.get("service");
+const { NotifierClient, safeLink } = await import(`${url}/client/v1/notifier.js`);
+Object.assign(window, { NotifierClient, safeLink, got: [], states: [], resets: [], errors: [], minted: 0 });
+const getToken = () => {
+  window.minted += 1;
+  return window.mint();
+};
+window.start = (options = {}) => {
+  window.client = new NotifierClient({ url, getToken, ...options });
+  client.on("notification", (notification) => got.push(notification));
+  client.on("state", (state) => states.push(state));
+  client.on("reset", (reset) => resets.push(reset));
+  client.on("error", ({ code, detail }) => errors.push({ code, detail }));
+};
+"""
+
+
+class Site:
+    """The pages of a shop: another origin than the service, with a strict policy."""
+
+    def __init__(self) -> None:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever)
+        self._thread.start()
+        self.origin = f"http://127.0.0.1:{self._http.server_port}"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        service = parse_qs(parts.query).get("service", [""])[0]
+        content, media = (SCRIPT, "text/javascript") if parts.path == "/page.js" else (PAGE, "text/html")
+        body = content.replace("{query}", parts.query).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", f"{media}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        policy = POLICY.format(service=service, sockets=service.replace("http", "ws", 1))
+        self.send_header("Content-Security-Policy", policy)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Tab:
+    """One page with a client; `minted` are the tokens that it asked for."""
+
+    def __init__(self, page: Page, site: Site, service: str, **claims: Any) -> None:
+        self.page = page
+        self.url = f"{site.origin}/page?{urlencode({'service': service})}"
+        self.claims = claims
+        self.minted: list[str] = []
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    async def load(self) -> None:
+        await self.page.goto(self.url)
+        await self.until("window.start !== undefined")
+
+    async def start(self, **options: Any) -> None:
+        """Start the client, and wait until its session is open."""
+        await self.page.evaluate("(options) => start(options)", options)
+        await self.is_("live")
+
+    async def is_(self, state: str) -> None:
+        await self.until(f"window.client.state.state === {state!r}")
+
+    async def until(self, condition: str) -> None:
+        """Wait until an expression of the page is true. Playwright's own way would be against the page's policy."""
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not await self.page.evaluate(condition):  # noqa: ASYNC110 - it is the page that decides
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            page = await self.page.evaluate("({ got, states, resets, errors })")
+            raise AssertionError(f"{condition} did not come about: {page}") from None
+
+    async def has(self, *titles: str) -> None:
+        """Wait for these notifications, in this order; there are no others."""
+        await self.until(f"window.got.length >= {len(titles)}")
+        assert await self.titles() == list(titles)
+
+    async def titles(self) -> list[str]:
+        titles: list[str] = await self.page.evaluate("got.map(({ title }) => title)")
+        return titles
+
+    async def value(self, expression: str) -> Any:
+        return await self.page.evaluate(expression)
+
+    async def freeze(self) -> None:
+        """Stop the page in its tracks, as a browser does with a tab nobody looks at."""
+        self._control: CDPSession = await self.page.context.new_cdp_session(self.page)
+        await self._control.send("Page.enable")
+        await self._control.send("Page.setWebLifecycleState", {"state": "frozen"})
+
+    async def crash(self) -> None:
+        """End the page's process, as the system does when memory runs out."""
+        with suppress(PlaywrightError):
+            await self.page.goto("chrome://crash")
+
+    async def thaw(self) -> None:
+        await self._control.send("Page.setWebLifecycleState", {"state": "active"})
+
+    def mint(self) -> str:
+        claims: Mapping[str, Any] = {"user": "alice", **self.claims}
+        self.minted.append(token(**claims))
+        return self.minted[-1]
+
+
+@asynccontextmanager
+async def profile(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """What the tabs of one user share."""
+    context = await browser.new_context()
+    yield context
+    await context.close()
+
+
+async def open_tab(context: BrowserContext, site: Site, service: str, **claims: Any) -> Tab:
+    """A page of the site, with nothing started yet; `claims` are those of its tokens."""
+    page = await context.new_page()
+    tab = Tab(page, site, service, **claims)
+    await page.expose_function("mint", tab.mint)
+    await tab.load()
+    return tab
