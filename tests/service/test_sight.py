@@ -51,7 +51,8 @@ def labels_of(page: Scrape) -> dict[str, set[str]]:
     """What the page shows; a counter that has counted nothing yet has only its name there, and its labels elsewhere."""
     shown = {name: set(labels) for name, labels in page.labels.items()}
     for family in FAMILIES.values():
-        if family.name in page.families or family.name.removesuffix("_total") in page.families:
+        is_shown = family.name in page.families or family.name.removesuffix("_total") in page.families
+        if is_shown or family.part == "counts":  # There is no Redis here.
             for suffix in ("_bucket", "_sum", "_count") if family.kind == "histogram" else ("",):
                 shown.setdefault(family.name + suffix, set()).update(family.labels)
                 if suffix == "_bucket":
