@@ -72,7 +72,11 @@ class HttpIssuer:
 
     def rotate(self, *kids: str) -> None:
         """Publish keys of these names: the known ones go on, others are made, the rest is gone."""
-        self.keys = {kid: self.keys.get(kid) or ec.generate_private_key(ec.SECP256R1()) for kid in kids}
+        self.keys = {kid: self.keys.get(kid) or self.make_key() for kid in kids}
+
+    @staticmethod
+    def make_key() -> PrivateKey:
+        return ec.generate_private_key(ec.SECP256R1())
 
     def key_set(self) -> bytes:
         return json.dumps({"keys": [public_jwk(key, kid=kid) for kid, key in self.keys.items()]}).encode()

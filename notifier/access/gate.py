@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from notifier.access.addresses import network_of
@@ -11,7 +12,7 @@ from notifier.access.buckets import PATIENCE_SECONDS, Buckets, Turnstile
 from notifier.access.origins import OriginPolicy
 from notifier.access.seats import Seats
 from notifier.access.tickets import Tickets
-from notifier.access.tokens import KeyPending, TokenVerifier
+from notifier.access.tokens import TokenVerifier, patiently
 from notifier.core.errors import Forbidden, LimitExceeded, Unauthenticated, Unavailable
 from notifier.core.identity import Identity, Tenant
 from notifier.core.spread import spread
@@ -81,14 +82,7 @@ class Gate:
 
     async def authenticate_patiently(self, token: str) -> Identity:
         """Verify a token; one whose key is not known waits for the keys of its issuer, some seconds at most."""
-        try:
-            return self.authenticate(token)
-        except KeyPending as pending:
-            is_certain = await pending.fetch()
-        try:
-            return self.authenticate(token)
-        except KeyPending as pending:
-            raise (pending.refusal if is_certain else pending) from None
+        return await patiently(partial(self.authenticate, token))
 
     async def authenticate_bearer(self, authorization: str | None) -> Identity:
         """Verify the Authorization header of a request."""

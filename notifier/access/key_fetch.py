@@ -59,32 +59,35 @@ def check_url(url: str) -> None:
     """Refuse an address whose answers could be anybody's. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
-        raise ValueError(f"{url!r} is no address to fetch keys from: it must read like https://id.example.com/keys")
+        shown = repr(url) if parts.username is None else "one with a user"
+        raise ValueError(f"{shown} is no address to fetch keys from: it must read like https://id.example.com/keys")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError(f"{url} is http, where anybody on the way could put in keys: only loopback may be")
 
 
 async def fetch_keys(place: KeyPlace) -> bytes:
     """Return the set, at most 256 KiB. Raises KeysNotFetched."""
-    context = await asyncio.to_thread(_context, place.ca_file)  # It reads some hundred certificates.
     try:
+        context = await asyncio.to_thread(_context, place.ca_file)  # It reads some hundred certificates.
         async with httpx.AsyncClient(verify=context, headers=_HEADERS, timeout=None) as client:  # noqa: S113 - the caller's
             url = place.url or await _discover(client, place.issuer)
             return await _get(client, url)
     except httpx.HTTPError as error:
         raise KeysNotFetched(_why(error)) from None
-    except httpx.InvalidURL as error:
-        raise KeysNotFetched(f"its address cannot be used: {error}") from None
+    except (ValueError, httpx.InvalidURL) as error:
+        raise KeysNotFetched(str(error)) from None
 
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:
-    """Raises ValueError when the file holds no certificates."""
+    """Raises ValueError when the file cannot be read or holds no certificates."""
     if ca_file is None:
         return httpx.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
         raise ValueError(f"{ca_file} holds no certificates in PEM") from None
+    except OSError as error:
+        raise ValueError(f"{ca_file} cannot be read: {error.strerror}") from None
 
 
 async def _discover(client: httpx.AsyncClient, issuer: str) -> str:

@@ -69,7 +69,7 @@ class RemoteKeys:
         self.published: tuple[PublishedKey, ...] = ()  # What `keys` are made of, and below what the set held besides.
         self.passed_over: tuple[str, ...] = ()
         self._pace = pace
-        self._changed = changed
+        self.changed = changed
         self._fetch = fetch
         self._clock = clock
         self._monotonic = monotonic
@@ -192,4 +192,4 @@ class RemoteKeys:
     def _replace(self, published: tuple[PublishedKey, ...]) -> None:
         self.published = published
         self.keys = KeySet(ready_key(key.pem, algorithm, key.kid) for key in published for algorithm in key.algorithms)
-        self._changed()
+        self.changed()

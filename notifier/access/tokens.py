@@ -83,6 +83,23 @@ class KeyPending(Unavailable):
         self.refusal = refusal
 
 
+async def patiently(verify: Callable[[], Identity]) -> Identity:
+    """Verify a token; where its key is not known, have the keys fetched once, and then decide.
+
+    Raises:
+        Unauthenticated: also when keys came that were asked for behind the token, and its own is not among them.
+        KeyPending: nothing came, or it is too soon to ask.
+    """
+    try:
+        return verify()
+    except KeyPending as pending:
+        is_certain = await pending.fetch()
+    try:
+        return verify()
+    except KeyPending as pending:
+        raise (pending.refusal if is_certain else pending) from None
+
+
 class TokenVerifier:
     """Verifies tokens of several issuers, and remembers those it verified last.
 
