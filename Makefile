@@ -25,8 +25,9 @@ rabbitmq: $(VENV)/.dev ## Run a private RabbitMQ to try things on, until Ctrl-C;
 
 test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
-	  NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) NOTIFIER_TEST_HELM=$$(scripts/find_helm.sh) \
-	  NOTIFIER_TEST_PROMTOOL=$$(scripts/find_promtool.sh) NOTIFIER_TEST_NGINX=$$(scripts/find_nginx.sh) \
+	  NOTIFIER_TEST_REDIS=$$(scripts/find_redis.sh) NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) \
+	  NOTIFIER_TEST_HELM=$$(scripts/find_helm.sh) NOTIFIER_TEST_PROMTOOL=$$(scripts/find_promtool.sh) \
+	  NOTIFIER_TEST_NGINX=$$(scripts/find_nginx.sh) \
 	  $(BIN)/python -m pytest $(TEST_PROCESSES) $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour

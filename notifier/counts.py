@@ -38,7 +38,12 @@ class Counts:
             raise SettingsError(
                 ["NOTIFIER_COUNTS__URL needs the extra redis: pip install 'notifier-push[server,redis]'"]
             ) from None
-        self._shared = shared = Shared(url, prefix=settings.broker.prefix, away_seconds=settings.counts.away_seconds)
+        self._shared = shared = Shared(
+            url,
+            prefix=settings.broker.prefix,
+            patience_seconds=settings.counts.patience_seconds,
+            away_seconds=settings.counts.away_seconds,
+        )
         entered = SharedSeats(shared, seats=lambda: self.seats, evict=self._evict)
         self.limits = Limits(policies, SharedRates(shared, url))
         self.seats = Seats(seat_limits, close=close, shared=entered)

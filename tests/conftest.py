@@ -1,4 +1,4 @@
-"""Fixtures for tests against RabbitMQ, brokers and names that keep tests apart; and a look at all logs at the end."""
+"""Fixtures for tests against RabbitMQ and Redis, names that keep tests apart; and a look at all logs at the end."""
 
 import os
 import secrets
@@ -9,6 +9,7 @@ import pytest
 
 from tests.leaks import leaks
 from tests.rabbitmq import NO_SERVER, RabbitMQ, find_server
+from tests.redis import NO_REDIS, RedisServer, find_redis
 
 
 @contextmanager
@@ -59,6 +60,23 @@ def own_rabbitmq(own_node: RabbitMQ) -> RabbitMQ:
     """The module's own node, running and unblocked, whatever the test before did to it."""
     own_node.heal()
     return own_node
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis for the tests of one module, which may stop it. Skips where there is none; a failure with CI=true."""
+    server = find_redis()
+    if server is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_REDIS)
+    with RedisServer(server) as running:
+        yield running
+
+
+@pytest.fixture
+def redis(own_redis: RedisServer) -> RedisServer:
+    """The module's own Redis, running, whatever the test before did to it."""
+    own_redis.heal()
+    return own_redis
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from notifier.access.seats import Claim, Seat, SeatLimits
 from notifier.access.shared import REACH_SECONDS, Shared
 
 BEAT_SECONDS: Final = 1.0
-LIVES_MS: Final = 10_000
-"""Without a beat for so long, a replica is taken for dead."""
 KEPT_MS: Final = 3_600_000
 """How long the sets of a dead replica take up room; those of a living one are touched more often."""
 TOUCHED_SECONDS: Final = 1_200.0
@@ -100,16 +98,25 @@ class SharedSeats:
     Args:
         seats: those of this replica, at this moment.
         evict: told of each session that is to end, since another replica gave its seat to a newer one.
+        lives_seconds: without a beat for so long, a replica is taken for dead.
     """
 
-    def __init__(self, shared: Shared, *, seats: Callable[[], Iterable[Seat]], evict: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        seats: Callable[[], Iterable[Seat]],
+        evict: Callable[[str], None],
+        lives_seconds: float = 10.0,
+    ) -> None:
         self._shared = shared
         self._seats = seats
         self._evict = evict
+        self._lives_ms = int(lives_seconds * 1000)
         self._replicas = f"{shared.prefix}:replicas"
         self._name = ""  # Another one each time that Redis is reached.
         self._is_entering = False
-        self._taken: deque[Seat] = deque()  # While the others were being entered.
+        self._taken: deque[Seat] = deque()  # While the others were being entered, or without an answer in time.
         self._freed: deque[Seat] = deque()
         self._claim_script, self._enter_script, self._free_script, self._beat_script = (
             shared.client.register_script(script) for script in (_CLAIM, _ENTER, _FREE, _BEAT)
@@ -123,8 +130,9 @@ class SharedSeats:
             arguments += [key, limit]
         answer = await self._shared.ask(lambda: self._claim_script([self._replicas], arguments))
         if answer is None:
-            if self._is_entering:
+            if self._shared.is_there or self._is_entering:
                 self._taken.append(seat)
+                self._shared.woken.set()
             return None
         first, *evicted = [each.decode() for each in answer]
         if first == "unknown":
@@ -149,10 +157,12 @@ class SharedSeats:
         self._freed.clear()
         self._is_entering = True
         try:
+            await _in_time(self._shared.warm())
+            for script in (self._claim_script, self._enter_script, self._free_script, self._beat_script):
+                await _in_time(self._shared.client.script_load(script.script))
             await self._beat()
             await self._enter(list(self._seats()))
-            while self._taken:
-                await self._enter([self._taken.popleft() for _ in range(len(self._taken))])
+            await self._enter_taken()
             self._shared.reach()  # In the turn in which nothing is left to enter: from here on each seat is claimed.
         finally:
             self._is_entering = False
@@ -166,6 +176,7 @@ class SharedSeats:
                 async with asyncio.timeout_at(beat_at):
                     await self._shared.woken.wait()
             self._shared.woken.clear()
+            await self._enter_taken()
             await self._free()
             if loop.time() >= beat_at:
                 beat_at = loop.time() + BEAT_SECONDS
@@ -177,7 +188,7 @@ class SharedSeats:
     async def _beat(self) -> None:
         """Say that this replica lives, and end what another one has evicted here."""
         is_new, evicted = await _in_time(
-            self._beat_script([self._replicas, self._evictions(self._name)], [self._name, LIVES_MS])
+            self._beat_script([self._replicas, self._evictions(self._name)], [self._name, self._lives_ms])
         )
         if is_new and not self._is_entering:
             raise ConnectionError("this replica was taken for dead, or Redis has lost what it had")
@@ -191,6 +202,10 @@ class SharedSeats:
                 for key in self._keys(seat):
                     arguments += [self._mine(key), seat.opened_at_ms, seat.session]
             await _in_time(self._enter_script(args=arguments))
+
+    async def _enter_taken(self) -> None:
+        while self._taken:
+            await self._enter([self._taken.popleft() for _ in range(len(self._taken))])
 
     async def _free(self) -> None:
         while self._freed:
@@ -215,4 +230,9 @@ class SharedSeats:
 
 async def _in_time(work: Awaitable[Any]) -> Any:  # noqa: ANN401 - what a script returns
     async with asyncio.timeout(REACH_SECONDS):
-        return await work
+        result = await work
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # Seen with redis-py 7.4: a cancellation that comes while it loads a script is lost.
+        raise asyncio.CancelledError
+    return result

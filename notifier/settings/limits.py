@@ -36,7 +36,8 @@ class Counts(Group):
     url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr(""), description="`redis://` or `rediss://`, for all replicas; empty: each counts for itself."
     )
-    away_seconds: float = Field(30, gt=0, description="A Redis that did not answer is left alone for so long.")
+    patience_seconds: float = Field(0.05, gt=0, description="Redis is awaited for so long.")
+    away_seconds: float = Field(30, gt=0, description="When it did not answer in time, it is left alone for so long.")
 
 
 class Overload(Group):

@@ -112,6 +112,8 @@ CASES: Mapping[str, Case] = {
     "NotifierHandshakesRefused": _share(
         "notifier_handshakes_total", 'result="token_invalid"', 'result="admitted"', bad=(120, 10), good=(120, 600)
     ),
+    "NotifierShedding": _rate("notifier_limited_total", bad=60, labels='limit="loop_lag"'),
+    "NotifierSharedCountsLost": _gauge("notifier_shared_counts_reached", 0, 1),
     "NotifierWindowShort": _rate("notifier_window_evictions_total", bad=1, labels='reason="size"'),
     "NotifierQueueNotConsumed": Case(
         _one("notifier_queue_consuming", "0x40"),
