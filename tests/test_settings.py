@@ -395,3 +395,31 @@ def test_requests_are_taken_from_the_broker_of_the_journal_unless_told_otherwise
     settings = read({"NOTIFIER_INSECURE": "true", "NOTIFIER_JOURNAL__URL": journal, "NOTIFIER_QUEUE__URL": queue})
 
     assert settings.queue_url == taken_from
+
+
+# -- tickets ---------------------------------------------------------------------------------------------------------
+
+SHARED = {"NOTIFIER_ACCESS__ISSUERS": issuers(), "NOTIFIER_JOURNAL__URL": "amqp://me:me@broker"}
+
+
+@pytest.mark.parametrize("text", ["{0},{1}", "{0}\n{1}\n", '["{0}", "{1}"]'])
+def test_ticket_secrets_stand_behind_commas_on_lines_or_in_an_array_and_are_masked(text: str) -> None:
+    first, second = "a" * 32, "b" * 32
+
+    settings = read(SHARED | {"NOTIFIER_ACCESS__TICKET_SECRETS": text.format(first, second)})
+
+    assert [secret.get_secret_value() for secret in settings.access.ticket_secrets] == [first, second]
+    assert settings.has_tickets
+    assert "NOTIFIER_ACCESS__TICKET_SECRETS=***,***" in describe_settings(settings)
+    assert not any(first in line for line in describe_settings(settings))
+
+
+def test_replicas_that_share_a_journal_have_tickets_only_by_shared_secrets() -> None:
+    alone = read({"NOTIFIER_ACCESS__ISSUERS": issuers()})
+    quiet = read(SHARED)
+    (problem,) = problems_of(SHARED | {"NOTIFIER_ACCESS__TICKETS": "on"})
+    (short,) = problems_of(SHARED | {"NOTIFIER_ACCESS__TICKET_SECRETS": "short"})
+
+    assert (alone.has_tickets, quiet.has_tickets) == (True, False)
+    assert problem.startswith("NOTIFIER_ACCESS__TICKET_SECRETS: replicas that share a journal need the same ones")
+    assert short == "NOTIFIER_ACCESS__TICKET_SECRETS[0]: a secret has at least 32 bytes: openssl rand -hex 32"

@@ -33,8 +33,8 @@ def from_json(value: object) -> object:
 
 def _split_secrets(value: object) -> object:
     """As a list of names, or by lines, as a file has them."""
-    text = value.strip() if isinstance(value, str) else ""
-    return text.replace(",", " ").split() if isinstance(value, str) and not text.startswith("[") else _split(value)
+    is_array = isinstance(value, str) and value.lstrip().startswith("[")
+    return _split(",".join(value.splitlines()) if isinstance(value, str) and not is_array else value)
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:

@@ -146,7 +146,11 @@ def test_the_container_finds_its_broker_and_issuers_in_secrets(
     }
     parts = {"enabled": compose, "virtualHost": address.path.removeprefix("/") or "%2F"}
     values = {
-        "access": {"issuersSecret": {"name": "access"}, "keysSecret": {"name": "keys"}},
+        "access": {
+            "issuersSecret": {"name": "access"},
+            "keysSecret": {"name": "keys"},
+            "ticketsSecret": {"name": "tickets"},
+        },
         "rabbitmq": {"mode": "external", "existingSecret": "rabbit", "compose": parts},
         "settings": {"broker": {"prefix": prefix}},
         **QUICK,
@@ -154,10 +158,13 @@ def test_the_container_finds_its_broker_and_issuers_in_secrets(
     key = tmp_path / "keys" / "hs"
     issuers = json.dumps([{**ISSUER, "keys": [{"secret_file": str(key)}]}])
 
-    _, replica = start(values, {"rabbit": secret, "access": {"issuers.json": issuers}, "keys": {"hs": SECRET}})
+    files = {"access": {"issuers.json": issuers}, "keys": {"hs": SECRET}, "tickets": {"secrets": f"{'t' * 32}\n"}}
+    _, replica = start(values, {"rabbit": secret, **files})
+    ticket = httpx.post(f"{replica.url}/ticket", headers={"Authorization": f"Bearer {token()}"})
 
     checks = httpx.get(f"{replica.operations_url}/readyz").json()["checks"]
     assert "journal" in checks
+    assert ticket.status_code == 200
     assert smoke(helm, values, replica, tmp_path) == 0
 
 

@@ -130,6 +130,7 @@ SECRET_ISSUER = {
         ({"access": {"issuers": []}}, "nobody could enter: set access.issuers, or access.issuersSecret.name"),
         ({"access": {"issuersSecret": {"name": "x"}}}, "are two answers to one question"),
         ({"access": {"issuers": [SECRET_ISSUER]}}, "access.issuers holds a secret"),
+        (SHARED | {"settings": {"access": {"tickets": "on"}}}, "settings.access.tickets is on"),
         ({"replicaCount": 2}, "replicaCount over 1 needs a journal that replicas share"),
         (changed(SHARED, {"replicaCount": 2, "rabbitmq": {"journal": False}}), "replicaCount over 1 needs a journal"),
         ({"autoscaling": {"enabled": True}}, "autoscaling and keda need a journal that replicas share"),

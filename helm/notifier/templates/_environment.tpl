@@ -22,6 +22,9 @@
 {{- else if $values.access.issuers -}}
 {{- $_ := set $names "NOTIFIER_ACCESS__ISSUERS" (toJson $values.access.issuers) -}}
 {{- end -}}
+{{- if $values.access.ticketsSecret.name -}}
+{{- $_ := set $names "NOTIFIER_ACCESS__TICKET_SECRETS_FILE" "/etc/notifier/tickets/secrets" -}}
+{{- end -}}
 {{- if ne $values.rabbitmq.mode "none" -}}
 {{- if not (include "notifier.composes" .) -}}
 {{- $_ := set $names (printf "%s_FILE" (include "notifier.urlSetting" .)) "/etc/notifier/rabbitmq/url" -}}
@@ -74,6 +77,14 @@
   secret:
     secretName: {{ . }}
 {{- end }}
+{{- with .Values.access.ticketsSecret }}
+{{- if .name }}
+- name: tickets
+  secret:
+    secretName: {{ .name }}
+    items: [{key: {{ .key | quote }}, path: secrets}]
+{{- end }}
+{{- end }}
 {{- if and (ne .Values.rabbitmq.mode "none") (not (include "notifier.composes" .)) }}
 - name: rabbitmq
   secret:
@@ -97,6 +108,11 @@
 {{- if .Values.access.keysSecret.name }}
 - name: keys
   mountPath: /etc/notifier/keys
+  readOnly: true
+{{- end }}
+{{- if .Values.access.ticketsSecret.name }}
+- name: tickets
+  mountPath: /etc/notifier/tickets
   readOnly: true
 {{- end }}
 {{- if and (ne .Values.rabbitmq.mode "none") (not (include "notifier.composes" .)) }}

@@ -17,6 +17,9 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and $isShared (eq (dig "access" "tickets" "" $values.settings) "on") (not $values.access.ticketsSecret.name) -}}
+{{- $said = append $said "settings.access.tickets is on, and replicas need the same secrets for that: name them in access.ticketsSecret.name" -}}
+{{- end -}}
 {{- if and $values.autoscaling.enabled $values.keda.enabled -}}
 {{- $said = append $said "autoscaling and keda would both set the replicas: enable one of them" -}}
 {{- end -}}
