@@ -31,12 +31,14 @@ A message of the request queue, to an acknowledgement:
 A session, from connect to close:
 
     transports/socket_protocol.py  the request becomes a scope
-    transports/websocket.py     serve: what the client brings (handshake.py) is checked and admitted (access/gate.py)
+    transports/websocket.py     serve: what the client brings (handshake.py) is checked and admitted (reception.py,
+                                access/gate.py); sse.py: the same for a stream of events
     access/tokens.py            from the token to an Identity; access/topics.py from wanted topics to granted ones
     core/pipeline.py            has_read: a client that is ahead of this replica waits for it
     core/hub.py                 register: from here on, live deliveries and the replay join without a gap
     core/replay.py              a client with a position is a cursor into the window until it reaches the tail
-    transports/detached.py      the connection has left ASGI: what it writes, what it hears (incoming.py)
+    transports/detached.py      the connection has left ASGI: what it writes, what it hears (incoming.py); stream.py: a
+                                stream, which hears nothing
     transports/conversation.py  subscribe, unsubscribe, refresh, ping
     core/pulse.py               heartbeats with the position; the end of its token; a client that takes nothing more
     core/outage.py              degraded, when the journal is away; restored
