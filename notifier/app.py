@@ -47,6 +47,7 @@ from notifier.ingress.openapi import SOCKET_ROUTE, STREAM_ROUTE, describe
 from notifier.ingress.problems import answer_error, denial_response
 from notifier.ingress.tickets import TicketDoor, TicketGuard
 from notifier.journal.memory import MemoryJournal
+from notifier.revoking import Revoking
 from notifier.settings import Settings
 from notifier.telemetry.answers import Answers
 from notifier.telemetry.inspection import Inspection, canary_readings
@@ -90,6 +91,7 @@ class Service:
         self.metrics.watch(self._readings())
         self.metrics.watch(self.counts.readings(self.gate.turned_away))
         self.metrics.watch(self.keys.readings())
+        self.metrics.watch(self.revoking.readings())
         if self.traces is not None:
             self.metrics.watch(self.traces.readings())
         if self.canary is not None:
@@ -162,6 +164,7 @@ class Service:
     def _build_access(self) -> None:
         settings = self._settings
         overload = settings.overload
+        self.revoking = Revoking(settings, self.hub)
         self.counts = Counts(settings, close=self._supersede)
         self.limits = self.counts.limits
         self.tickets = build_tickets(settings)
@@ -181,6 +184,7 @@ class Service:
             ),
             handshakes=settings.limits.handshakes,
             address_handshakes=settings.limits.address_handshakes,
+            is_revoked=self.revoking.covers,
         )
         self.keys.changed = self.gate.forget_tokens
         self.keys.use(verifier.remotes)
@@ -203,6 +207,7 @@ class Service:
         self.gate.trust(verifier, origins)
         if self.tickets is not None and (secrets := ticket_secrets(settings)):
             self.tickets.trust(secrets)
+        self.revoking.trust(settings)
 
     def _receive(self, transport: str) -> Reception:
         door = Door(
@@ -215,6 +220,7 @@ class Service:
             redeem=self.gate.redeem,
             admit=self.gate.admit,
             dismiss=self.gate.dismiss,
+            check_standing=self.gate.check_standing,
             grant=lambda identity, topics, already: grant(identity, topics, already=already),
             refusal=denial_response,
             count_handshake=self.metrics.count_handshake,
@@ -280,6 +286,9 @@ class Service:
             body_seconds=self._settings.http.body_timeout_seconds,
         )
         door.open(api)
+        self.revoking.build_door(self.gate, self.limits, body_seconds=self._settings.http.body_timeout_seconds).open(
+            api
+        )
         sockets = self._build_sockets()
         api.router.add_websocket_route("/ws", _served_by(sockets))  # It takes nothing that FastAPI could inject.
         api.add_api_route("/ws", _want_upgrade, methods=["GET"], **SOCKET_ROUTE)
@@ -371,6 +380,7 @@ class Service:
         runs = bool(self._workers) and not self.failed.is_set()
         checks = {
             "journal": journal,
+            "control": self.revoking.state(),
             "keys": keys,
             "queue": self._queue_state(),
             "canary": "off" if self.canary is None else "missing" if self.canary.is_missing else "ok",
@@ -429,6 +439,7 @@ class Service:
             self._work("pulse", self.pulse.run()),
             self._work("loop lag", self._loop_lag.run()),
             self._work("issuer keys", self.keys.run()),
+            *(self._work(name, work) for name, work in self.revoking.work().items()),
         ]
         if self.rabbit is not None:
             self._workers.append(self._work("journal writer", self.rabbit.run()))
@@ -458,6 +469,7 @@ class Service:
     async def _read_journal(self) -> None:
         while self.gate.is_starting:
             try:
+                await self.revoking.catch_up()  # First: whoever is let in must not have been revoked.
                 await self.pipeline.catch_up()
                 self.gate.is_starting = False
                 log.info("journal read", extra={"position": str(self.window.tail), "entries": len(self.window)})

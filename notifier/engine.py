@@ -6,13 +6,15 @@ from functools import partial
 
 from notifier.broker.connection import Broker
 from notifier.broker.rotation import RotatingUrl
-from notifier.broker.topology import Names, Topology, journal_topology, prepare, request_topology
+from notifier.broker.topology import Names, Topology, control_topology, journal_topology, prepare, request_topology
 from notifier.core.pipeline import Pipeline
 from notifier.ingress.amqp import BeginTrace, QueueDoor
+from notifier.journal.control import RabbitControl
 from notifier.journal.rabbitmq import RabbitJournal
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Reading
 
+CONTROL_SLACK_SECONDS = 3_600  # More than the longest life of a token: a revocation may be about tokens to come.
 READ_BACK_SLACK_SECONDS = 60  # Ticks come every few seconds, and the first one read says the epoch.
 
 
@@ -26,6 +28,19 @@ def build_journal(settings: Settings) -> RabbitJournal:
         stream=names.stream,
         prepare=partial(prepare, topology=_journal_topology(settings), declares=settings.broker.declare),
         read_back_seconds=remembered_seconds + READ_BACK_SLACK_SECONDS,
+        publish_timeout_seconds=settings.journal.publish_timeout_seconds,
+    )
+
+
+def build_control(settings: Settings) -> RabbitControl:
+    """The control stream, on the broker of the journal."""
+    names = Names(settings.broker.prefix)
+    return RabbitControl(
+        broker(RotatingUrl(settings.journal_url_now, name="NOTIFIER_JOURNAL__URL")),
+        exchange=names.control,
+        stream=names.control_stream,
+        prepare=partial(prepare, topology=_control_topology(settings), declares=settings.broker.declare),
+        read_back_seconds=_control_seconds(settings),
         publish_timeout_seconds=settings.journal.publish_timeout_seconds,
     )
 
@@ -78,6 +93,15 @@ def journal_readings(journal: RabbitJournal) -> Mapping[str, Reading]:
     }
 
 
+def control_readings(control: RabbitControl) -> Mapping[str, Reading]:
+    """The numbers that the control stream keeps anyway."""
+    return {
+        "notifier_control_following": lambda: control.is_following,
+        "notifier_control_connections_lost_total": lambda: control.connections_lost,
+        "notifier_control_skipped_messages_total": lambda: control.skipped_messages,
+    }
+
+
 def broker(url: str | Callable[[], str]) -> Broker:
     """A broker, on which this replica is known by the name of its machine or pod; the URL as `Broker` takes it."""
     return Broker(url, name=f"notifier/{platform.node()}")
@@ -87,7 +111,7 @@ def topologies(settings: Settings) -> list[tuple[str, Topology]]:
     """What is needed, and on which broker, by its URL: one entry for each broker."""
     needed: dict[str, Topology] = {}
     if settings.journal.is_shared:
-        needed[settings.journal.url.get_secret_value()] = _journal_topology(settings)
+        needed[settings.journal.url.get_secret_value()] = _journal_topology(settings) + _control_topology(settings)
     if settings.queue_url is not None:
         requests = request_topology(Names(settings.broker.prefix), is_ordered=settings.queue.ordered)
         present = needed.get(settings.queue_url)
@@ -101,3 +125,12 @@ def _journal_topology(settings: Settings) -> Topology:
         max_age_seconds=settings.journal.retention_seconds,
         max_bytes=settings.journal.retention_bytes,
     )
+
+
+def _control_topology(settings: Settings) -> Topology:
+    return control_topology(Names(settings.broker.prefix), max_age_seconds=_control_seconds(settings))
+
+
+def _control_seconds(settings: Settings) -> int:
+    """How long a control record counts: as long as a token that it is about may."""
+    return settings.access.token_max_lifetime_seconds + CONTROL_SLACK_SECONDS

@@ -24,9 +24,11 @@ from tests.tokens import bearer
 ROOT: Final = Path(__file__).parent.parent
 DOCUMENT: Final[dict[str, Any]] = json.loads((ROOT / "openapi/openapi.json").read_text())
 PROBLEM: Final = "application/problem+json"
-SCOPES: Final = ["notify:send", "notify:broadcast", "notify:ticket"]
+SCOPES: Final = ["notify:send", "notify:broadcast", "notify:ticket", "notify:revoke"]
 # What a schema cannot say: Unicode categories, the depth of free JSON, the size of the whole.
-BEYOND_A_SCHEMA: Final = {"not_printable", "bad_pattern", "bad_link", "too_long", "too_deep", "lone_surrogate"}
+BEYOND_A_SCHEMA: Final = {
+    *("not_printable", "bad_pattern", "bad_link", "too_long", "too_deep", "lone_surrogate", "too_far_ahead")
+}
 
 
 def operations() -> Iterator[dict[str, Any]]:
@@ -90,7 +92,8 @@ def test_every_code_of_the_source_is_documented_under_its_status() -> None:
 
 def test_every_documented_code_is_one_of_the_source() -> None:
     by_status = set(problems._CODE_OF_STATUS.values()) | {"internal_error"}
-    defaults = {"invalid_notification", "token_invalid", "keys_unavailable"}  # They come from classes and functions.
+    # They come from classes and functions.
+    defaults = {"invalid_notification", "invalid_revocation", "token_invalid", "keys_unavailable"}
 
     assert set(documented_codes()) - set(raised_codes()) - by_status == defaults
 
@@ -143,7 +146,8 @@ def test_fastapis_own_validation_errors_are_not_in_it() -> None:
 def open_replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     """A replica whose limits hide nothing."""
     limits = {
-        f"NOTIFIER_LIMITS__{name}": "1000000/second" for name in ("ADDRESS", "SEND", "BATCH", "BROADCAST", "TICKET")
+        f"NOTIFIER_LIMITS__{name}": "1000000/second"
+        for name in ("ADDRESS", "SEND", "BATCH", "BROADCAST", "TICKET", "REVOKE")
     }
     replica = Replica(tmp_path_factory.mktemp("openapi") / "replica.log", limits)
     yield replica
@@ -153,7 +157,10 @@ def open_replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
 def described(path: str) -> Any:
     """The operation, with what counts as accepted and as rejected for it."""
     # A batch answers for each item, so that a bad item is a 207.
-    accepted, rejected = ["2xx", "403", "422"], ["400", "401", "403", "415", "422", *(["207"] * path.endswith("batch"))]
+    accepted, rejected = (
+        ["2xx", "403", "404", "422"],
+        ["400", "401", "403", "415", "422", *(["207"] * path.endswith("batch"))],
+    )
     checks = {
         "positive_data_acceptance": {"expected-statuses": [*accepted, "426"]},
         "negative_data_rejection": {"expected-statuses": rejected},
@@ -172,6 +179,8 @@ def described(path: str) -> Any:
         ("/notify/batch", GenerationMode.NEGATIVE, 10),
         ("/ticket", GenerationMode.POSITIVE, 10),
         ("/ticket", GenerationMode.NEGATIVE, 10),
+        ("/revocations", GenerationMode.POSITIVE, 8),
+        ("/revocations", GenerationMode.NEGATIVE, 20),
         ("/ws", GenerationMode.POSITIVE, 1),
     ],
     ids=lambda value: getattr(value, "value", str(value)),

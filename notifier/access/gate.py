@@ -21,6 +21,7 @@ SEND: Final = "notify:send"
 BROADCAST: Final = "notify:broadcast"
 ANY_TENANT: Final = "notify:any-tenant"
 TICKET: Final = "notify:ticket"
+REVOKE: Final = "notify:revoke"
 
 
 class Gate:
@@ -32,6 +33,7 @@ class Gate:
         max_sessions: one more is refused.
         strain: what this process suffers from now; None: nothing.
         handshakes, address_handshakes: limits in the words of `limits`.
+        is_revoked: whether the token of an identity was revoked; asked each time, also for one that is remembered.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Gate:
         strain: Callable[[], str | None] = lambda: None,
         handshakes: str,
         address_handshakes: str,
+        is_revoked: Callable[[Identity], bool] = lambda _: False,
     ) -> None:
         self._verifier = verifier
         self._origins = origins
@@ -52,6 +55,7 @@ class Gate:
         self._seats = seats
         self._max_sessions = max_sessions
         self._strain = strain
+        self._is_revoked = is_revoked
         self._turnstile = Turnstile(handshakes)
         self._handshakes = Buckets("address_handshakes", address_handshakes)
         self.turned_away: Counter[tuple[str, ...]] = Counter()  # Handshakes, by the limit that they were over.
@@ -78,7 +82,14 @@ class Gate:
 
     def authenticate(self, token: str) -> Identity:
         """Verify a token at once. Raises Unauthenticated, or Unavailable when its key may be one not fetched yet."""
-        return self._verifier.verify(token)
+        identity = self._verifier.verify(token)
+        self.check_standing(identity)
+        return identity
+
+    def check_standing(self, identity: Identity) -> None:
+        """Check that a token which was verified still counts. Raises Unauthenticated."""
+        if self._is_revoked(identity):
+            raise Unauthenticated("token_revoked", "This token was revoked.")
 
     async def authenticate_patiently(self, token: str) -> Identity:
         """Verify a token; one whose key is not known waits for the keys of its issuer, some seconds at most."""
@@ -97,11 +108,19 @@ class Gate:
         _require(caller, SEND)
         return caller
 
+    async def authenticate_revoker(self, authorization: str | None) -> Identity:
+        """Verify the Authorization header of a request that wants to revoke."""
+        caller = await self.authenticate_bearer(authorization)
+        _require(caller, REVOKE)
+        return caller
+
     def read_ticket(self, ticket: str) -> Identity:
         """Verify a ticket. Raises Unauthenticated."""
         if self._tickets is None:
             raise Unauthenticated("ticket_invalid", "This service has no tickets.")
-        return self._tickets.read(ticket)
+        identity = self._tickets.read(ticket)
+        self.check_standing(identity)
+        return identity
 
     def mint(self, identity: Identity) -> str:
         """A ticket for a session of this identity. Raises Unauthenticated while there are no tickets."""
@@ -124,9 +143,10 @@ class Gate:
             self._tickets.redeem(ticket)
 
     def authorise(self, caller: Identity, tenant: Tenant, *, everyone: bool) -> None:
-        """Check that the caller may send into the tenant, and to everyone of it. Raises Forbidden."""
+        """Check that the caller may still send into the tenant, and to everyone of it. Raises Forbidden."""
+        self.check_standing(caller)  # It may have taken seconds to send its request.
         if tenant != caller.tenant and tenant not in caller.tenants and ANY_TENANT not in caller.scopes:
-            detail = f"this token may not send into another tenant; {ANY_TENANT} or a tenants claim would allow it"
+            detail = f"this token is for its own tenant; {ANY_TENANT} or a tenants claim would allow another"
             raise Forbidden("tenant_forbidden", detail, scope=ANY_TENANT)
         if everyone:
             _require(caller, BROADCAST)

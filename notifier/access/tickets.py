@@ -65,6 +65,7 @@ class Tickets:
             "topics": [".".join(pattern) for pattern in identity.topic_patterns],
             "expires": identity.expires_at,
             "token": identity.token_id,
+            "issued": identity.issued_at,
         }
         payload = urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).decode().rstrip("=")
         ticket = f"{_VERSION}.{payload}.{_signature(self._secrets[0], payload)}"
@@ -89,6 +90,7 @@ class Tickets:
             tenants=shared(frozenset()),
             expires_at=fields["expires"],
             token_id=fields["token"],
+            issued_at=fields["issued"],
         )
 
     def redeem(self, ticket: str) -> None:

@@ -1,6 +1,7 @@
 """Turns a bearer token into an Identity, or refuses it; apart from the keys, all that touches python-jose."""
 
 import hashlib
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -178,6 +179,8 @@ class TokenVerifier:
             scopes=shared(frozenset()),
             tenants=shared(frozenset()),
             expires_at=self._clock() + seconds,
+            token_id=f"ticket:{secrets.token_hex(8)}",  # Its own: to revoke this session is not to revoke its voucher.
+            issued_at=self._clock(),
         )
 
     def forget_all(self) -> None:
@@ -200,7 +203,9 @@ class TokenVerifier:
             f"topics: {_listed('.'.join(pattern) for pattern in identity.topic_patterns)}",
             f"scopes: {_listed(identity.scopes)}",
             f"may send into: {_listed(identity.tenants)}",
-            f"expires: {datetime.fromtimestamp(identity.expires_at, UTC).isoformat(timespec='milliseconds')}",
+            f"token id: {identity.token_id}",
+            f"issued: {_moment(identity.issued_at)}",
+            f"expires: {_moment(identity.expires_at)}",
         ]
 
     def _remember(self, digest: bytes, identity: Identity) -> None:
@@ -212,7 +217,7 @@ class TokenVerifier:
     def _read(self, token: str) -> Identity:
         try:
             claims, issuer = self._authentic(token)
-            return self._identity(claims, issuer)
+            return self._identity(claims, issuer, token)
         except (Unauthenticated, KeyPending):
             raise
         except Exception as error:  # noqa: BLE001 - hostile input makes json and jose raise more than their own
@@ -250,7 +255,7 @@ class TokenVerifier:
             raise KeyPending(remote, refusal)
         raise refusal
 
-    def _identity(self, claims: Claims, issuer: Issuer) -> Identity:
+    def _identity(self, claims: Claims, issuer: Issuer, token: str) -> Identity:
         if issuer.audiences.isdisjoint(strings_at(claims, issuer.audience_claim, "the audience")):
             refuse(f"it is not for the audience {_listed(issuer.audiences)}")
         user = printable(claim_at(claims, issuer.user_claim), _USER_LIMIT, "the user")
@@ -266,7 +271,8 @@ class TokenVerifier:
             topic_patterns=shared(allowed_patterns(self._topic_rules, patterns, user=user, roles=roles, scopes=scopes)),
             scopes=scopes,
             tenants=shared(frozenset(map(tenant_name, strings_at(claims, issuer.tenants_claim, "tenants")))),
-            token_id=None if claims.get("jti") is None else printable(claims["jti"], _TOKEN_ID_LIMIT, "jti"),
+            token_id=_token_id(claims, token),
+            issued_at=instant(claims, "iat"),
             # Last, so that "expired" means that a fresh one of the same kind would do.
             expires_at=self._expiry(claims),
         )
@@ -310,6 +316,13 @@ def _check_signature(token: str, kid: str | None, alg: str, issuer: Issuer) -> N
     refuse("its signature was not made with a key of the issuer")
 
 
+def _token_id(claims: Claims, token: str) -> str:
+    """The jti, or else a digest of what was signed: a signature can be written in more ways than one."""
+    if claims.get("jti") is not None:
+        return printable(claims["jti"], _TOKEN_ID_LIMIT, "jti")
+    return f"sha256:{hashlib.sha256(token.rpartition('.')[0].encode()).hexdigest()}"
+
+
 def _tenant(claims: Claims, issuer: Issuer) -> Tenant:
     claimed = claim_at(claims, issuer.tenant_claim)
     tenant = issuer.default_tenant if claimed is None else tenant_name(claimed)
@@ -318,6 +331,10 @@ def _tenant(claims: Claims, issuer: Issuer) -> Tenant:
     if issuer.tenants is not None and tenant not in issuer.tenants:
         refuse("its issuer may not assert this tenant")
     return Tenant(sys.intern(tenant))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _listed(values: Iterable[str]) -> str:

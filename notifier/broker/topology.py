@@ -27,6 +27,8 @@ DEAD_LETTERS_AGE_SECONDS: Final = 14 * 86_400
 DEAD_LETTERS_BYTES: Final = 1024**3
 REQUESTS_BYTES: Final = 1024**3
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
+CONTROL_BYTES: Final = 256 * 1024 * 1024
+CONTROL_SEGMENT_BYTES: Final = 1024 * 1024  # It fills slowly, and is read from its start at each boot.
 # What differs in one of these does another thing. Others are bounds, and let pass with a warning.
 DECISIVE: Final = frozenset({"type", "internal", "durable", "auto_delete", "x-queue-type"})
 LOOKING: Final = ", which RabbitMQ 4.3.0 wants even to look; 4.3.1 is content with any permission on it"
@@ -112,6 +114,16 @@ class Names:
         """The stream that every replica reads."""
         return f"{self.prefix}.journal.v1"
 
+    @property
+    def control(self) -> str:
+        """The exchange of what replicas tell each other beside notifications."""
+        return f"{self.prefix}.control"
+
+    @property
+    def control_stream(self) -> str:
+        """The stream of it, which every replica reads from its start."""
+        return f"{self.prefix}.control.v1"
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -149,6 +161,18 @@ def journal_topology(names: Names, *, max_age_seconds: int, max_bytes: int) -> T
         "x-initial-cluster-size": 3,
     }
     return Topology((Exchange(names.journal),), (Queue(names.stream, names.journal, arguments),))
+
+
+def control_topology(names: Names, *, max_age_seconds: int) -> Topology:
+    """The stream of revocations. Its age bounds it; its size only where somebody revokes without end."""
+    arguments: Arguments = {
+        "x-queue-type": "stream",
+        "x-max-age": f"{max_age_seconds}s",
+        "x-max-length-bytes": CONTROL_BYTES,
+        "x-stream-max-segment-size-bytes": CONTROL_SEGMENT_BYTES,
+        "x-initial-cluster-size": 3,
+    }
+    return Topology((Exchange(names.control),), (Queue(names.control_stream, names.control, arguments),))
 
 
 def request_topology(names: Names, *, is_ordered: bool) -> Topology:

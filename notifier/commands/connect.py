@@ -109,6 +109,8 @@ class _Trial:
             trials += [
                 ("read", try_stream, names.stream, None),
                 ("publish to", try_publish, names.journal, None),
+                ("read", try_stream, names.control_stream, None),
+                ("publish to", try_publish, names.control, None),
             ]
         if names.requests in queues:
             trials += [

@@ -5,6 +5,7 @@
     ├── UpgradeRequired        speak the protocol of this address
     ├── UnsupportedMediaType   send it as JSON
     ├── InvalidNotification    mend the named fields
+    ├── NotFound               name something that is there
     ├── TooLarge               send less
     ├── HeadersTooLarge        send fewer or shorter headers
     ├── IdempotencyKeyReused   the key stands for other content: take a new one
@@ -61,6 +62,10 @@ class InvalidNotification(NotifierError):
         first = violations[0]
         super().__init__(code, f"{first.pointer or 'the body'}: {first.detail}")
         self.violations = tuple(violations)
+
+
+class NotFound(NotifierError):
+    """What the request is about is not here."""
 
 
 class TooLarge(NotifierError):

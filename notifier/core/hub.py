@@ -4,7 +4,6 @@ It knows no sockets, close codes, JSON, tokens or other replicas. Everything her
 the event loop a session is registered, moved or delivered to as a whole, which is why a resume has no gap.
 """
 
-import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from notifier.core.session import Session
 from notifier.core.stays import Departed, Stay
 from notifier.core.trail import Trail
 from notifier.core.window import Window
-from notifier.core.worklist import Worklist
+from notifier.core.worklist import Worklist, on_the_running_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,6 @@ class Reach(NamedTuple):
 Watch = Callable[[Reach], Callable[[], None]]
 """Told of each notification that is traced, when it was read; what it returns is called when it has been written to all
 sessions here that are live."""
-
-
-def _on_the_running_loop(seconds: float, callback: Callable[[], None]) -> object:
-    return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class Hub:
@@ -77,7 +72,7 @@ class Hub:
         vacated: Callable[[Session], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        later: Later = _on_the_running_loop,
+        later: Later = on_the_running_loop,
     ) -> None:
         self._window = window
         self._frames = frames

@@ -20,10 +20,11 @@ class Identity:
         issuer: who vouched for it.
         roles: addresses of kind role that reach this bearer.
         topic_patterns: the topics it may subscribe to.
-        scopes: what it may do beyond receiving: `notify:send`, `notify:broadcast`, `notify:any-tenant`.
+        scopes: what it may do beyond receiving: `notify:send`, `notify:broadcast`, `notify:any-tenant`, and so on.
         tenants: other tenants it may send into.
         expires_at: Unix seconds after which the bearer is nobody.
-        token_id: the `jti` claim; None when the issuer gives none.
+        token_id: the `jti` claim, or what stands for it where the issuer gives none; None only outside of tokens.
+        issued_at: Unix seconds at which the token says that it was issued; 0 is before any revocation.
     """
 
     tenant: Tenant
@@ -35,3 +36,4 @@ class Identity:
     tenants: frozenset[str]
     expires_at: float
     token_id: str | None = None
+    issued_at: float = 0.0

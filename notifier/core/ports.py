@@ -114,6 +114,7 @@ class CloseReason(Enum):
     DRAIN = "drain"
     REBALANCE = "rebalance"
     TOKEN_EXPIRED = "token_expired"
+    TOKEN_REVOKED = "token_revoked"
     SUPERSEDED = "superseded"
     TOKEN_INVALID = "token_invalid"  # One that was to take the place of the session's own; as the next.
     ANOTHER_USER = "another_user"

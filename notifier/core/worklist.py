@@ -1,5 +1,6 @@
 """Work in order and in stretches: whatever its size, it never holds the event loop for long."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -9,6 +10,11 @@ from notifier.core.ports import Later
 
 _Item = TypeVar("_Item")
 STRETCH_SECONDS: Final = 0.005
+
+
+def on_the_running_loop(seconds: float, callback: Callable[[], None]) -> object:
+    """Run the callback after so many seconds."""
+    return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class Worklist(Generic[_Item]):

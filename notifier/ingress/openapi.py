@@ -16,7 +16,7 @@ from notifier.ingress.schemas import BatchItem, NotificationRequest, TicketReque
 
 SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
     400: ("not_json", "idempotency_key_invalid", "body_timeout", "body_incomplete"),
-    401: ("token_missing", "token_invalid", "token_expired"),
+    401: ("token_missing", "token_invalid", "token_expired", "token_revoked"),
     403: ("insufficient_scope", "tenant_forbidden"),
     413: ("request_too_large", "sealed_too_large", "batch_too_large"),
     415: ("unsupported_media_type", "unsupported_content_encoding"),
@@ -29,7 +29,7 @@ SENDING_CODES: Final[Mapping[int, Sequence[str]]] = {
 TICKET_REFUSALS: Final = ("ticket_invalid", "ticket_expired", "ticket_used")
 # How a handshake is refused to whoever is not a browser.
 SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
-    401: ("token_missing", "token_invalid", "token_expired", *TICKET_REFUSALS),
+    401: ("token_missing", "token_invalid", "token_expired", "token_revoked", *TICKET_REFUSALS),
     403: ("origin_forbidden",),
     426: ("upgrade_required", "subprotocol_required"),
     429: ("rate_limited", "too_many_sessions", "too_many_handshakes"),
@@ -51,7 +51,7 @@ STREAM_CODES: Final[Mapping[int, Sequence[str]]] = {
 }
 TICKET_CODES: Final[Mapping[int, Sequence[str]]] = {
     400: ("not_json", "body_timeout", "body_incomplete"),
-    401: ("token_missing", "token_invalid", "token_expired"),
+    401: ("token_missing", "token_invalid", "token_expired", "token_revoked"),
     403: ("insufficient_scope", "tenant_forbidden"),
     413: ("request_too_large", "ticket_too_large"),
     415: ("unsupported_media_type", "unsupported_content_encoding"),
@@ -59,6 +59,19 @@ TICKET_CODES: Final[Mapping[int, Sequence[str]]] = {
     429: ("rate_limited",),
     431: ("headers_too_large",),
     500: ("internal_error",),
+}
+REVOKING_CODES: Final[Mapping[int, Sequence[str]]] = {
+    400: ("not_json", "body_timeout", "body_incomplete"),
+    401: ("token_missing", "token_invalid", "token_expired", "token_revoked"),
+    403: ("insufficient_scope", "tenant_forbidden"),
+    404: ("session_not_found",),
+    413: ("request_too_large",),
+    415: ("unsupported_media_type", "unsupported_content_encoding"),
+    422: ("invalid_revocation",),
+    429: ("rate_limited",),
+    431: ("headers_too_large",),
+    500: ("internal_error",),
+    503: ("journal_unavailable", "journal_blocked", "journal_full", "revocations_full"),
 }
 # Answers to what is no operation at all; they stand under components/responses.
 ANYWHERE_CODES: Final[Mapping[int, Sequence[str]]] = {404: ("not_found",), 405: ("method_not_allowed",)}
@@ -76,7 +89,7 @@ _EXAMPLE_ID: Final = "019a9f6e-7c11-7c3a-9d4e-0c5b6f3f2a10"
 
 
 def _all_codes() -> list[str]:
-    tables = (SENDING_CODES, SOCKET_CODES, STREAM_CODES, TICKET_CODES, ANYWHERE_CODES)
+    tables = (SENDING_CODES, REVOKING_CODES, SOCKET_CODES, STREAM_CODES, TICKET_CODES, ANYWHERE_CODES)
     return sorted({code for table in tables for codes in table.values() for code in codes})
 
 
@@ -137,7 +150,8 @@ class BatchResults(BaseModel):
     results: list[BatchResult]
 
 
-def _problems(codes: Mapping[int, Sequence[str]]) -> dict[int | str, dict[str, Any]]:
+def problems(codes: Mapping[int, Sequence[str]]) -> dict[int | str, dict[str, Any]]:
+    """The answers with these codes, by status."""
     return {status: _problem(status, codes[status]) for status in codes}
 
 
@@ -164,7 +178,7 @@ _HEADERS: Final[Mapping[int, Sequence[str]]] = {
     429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
     503: ("Retry-After",),
 }
-_SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
+SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -188,9 +202,9 @@ NOTIFY_ROUTE: Final[dict[str, Any]] = {
     "summary": "Send one notification",
     "operation_id": "notify",
     "response_model": Accepted,
-    "responses": _problems(SENDING_CODES),
+    "responses": problems(SENDING_CODES),
     "openapi_extra": {
-        "security": _SECURITY,
+        "security": SECURITY,
         "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {
             "required": True,
@@ -209,9 +223,9 @@ BATCH_ROUTE: Final[dict[str, Any]] = {
     "summary": "Send up to 1,000 different notifications",
     "operation_id": "notify_batch",
     "response_model": BatchResults,
-    "responses": {207: {"model": BatchResults, "description": "Some were not accepted"}} | _problems(SENDING_CODES),
+    "responses": {207: {"model": BatchResults, "description": "Some were not accepted"}} | problems(SENDING_CODES),
     "openapi_extra": {
-        "security": _SECURITY,
+        "security": SECURITY,
         "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {
             "required": True,
@@ -245,7 +259,7 @@ SOCKET_ROUTE: Final[dict[str, Any]] = {
     "summary": "Sessions: WebSocket, subprotocol notifier.v1",
     "operation_id": "sessions",
     "response_class": Response,  # Without a media type of its own: there are problems only.
-    "responses": _problems(SOCKET_CODES),
+    "responses": problems(SOCKET_CODES),
 }
 
 _EVENTS: Final = {"schema": {"type": "string"}, "example": 'id: 3bcb3bfa.2.0\ndata: {"type":"notification", …}\n\n'}
@@ -258,9 +272,9 @@ STREAM_ROUTE: Final[dict[str, Any]] = {
         200: {"description": "The stream.", "content": {"text/event-stream": _EVENTS}},
         204: {"description": "To an EventSource with a ticket, in place of 401 and 403: it stops."},
     }
-    | _problems(STREAM_CODES),
+    | problems(STREAM_CODES),
     "openapi_extra": {
-        "security": [*_SECURITY, {"ticket": []}],
+        "security": [*SECURITY, {"ticket": []}],
         "parameters": [
             _parameter("position", "query", "Resume from it, or `earliest`."),
             _parameter("topics", "query", "Names, separated by commas."),
@@ -273,9 +287,9 @@ TICKET_ROUTE: Final[dict[str, Any]] = {
     "description": "Without a body for the bearer; with one, and the scope notify:ticket, for somebody.",
     "operation_id": "ticket",
     "response_model": Ticket,
-    "responses": _problems(TICKET_CODES),
+    "responses": problems(TICKET_CODES),
     "openapi_extra": {
-        "security": _SECURITY,
+        "security": SECURITY,
         "requestBody": {
             "required": False,
             "content": {
@@ -304,7 +318,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas["$defs"])
-    components["responses"] = {str(status): answer for status, answer in _problems(ANYWHERE_CODES).items()}
+    components["responses"] = {str(status): answer for status, answer in problems(ANYWHERE_CODES).items()}
     components["schemas"] = dict(sorted(components["schemas"].items()))
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},

@@ -17,10 +17,11 @@ from notifier.core.notification import Notification
 from notifier.core.strict_json import DEPTH_LIMIT, FLAWS_LIMIT, escape, flaws, is_clean
 
 USER_CHARACTERS: Final = 256
+TOKEN_ID_CHARACTERS: Final = 256
 ROLE_CHARACTERS: Final = 128
 TOPIC_PATTERN: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9}$"
-_Model = TypeVar("_Model", bound=BaseModel)
 _Request = TypeVar("_Request", bound="NotificationRequest")
+_Model = TypeVar("_Model", bound=BaseModel)
 # A path of one slash, or https with a host: what a browser cannot take for another site or another scheme.
 _LINK_PATTERN: Final = r"^(/|/[^/\s\\][^\s\\]*|https://[^/?#\s\\][^\s\\]*)$"
 _LINK: Final = re.compile(_LINK_PATTERN.removesuffix("$"))
@@ -82,6 +83,7 @@ User = Annotated[str, _characters(USER_CHARACTERS), _PRINTABLE]
 Role = Annotated[str, _characters(ROLE_CHARACTERS), _PRINTABLE]
 Topic = Annotated[str, Field(max_length=256, pattern=TOPIC_PATTERN)]
 TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+TokenId = Annotated[str, _characters(TOKEN_ID_CHARACTERS), _PRINTABLE]
 Key = Annotated[str, _characters(255), _PRINTABLE]
 CollapseKey = Annotated[str, _characters(128), _PRINTABLE]
 Link = Annotated[
@@ -89,18 +91,20 @@ Link = Annotated[
 ]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What is not named is refused, and nothing is taken for something else."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Exclude(_Strict):
+class Exclude(Strict):
     """Who is left out, whatever includes them."""
 
     users: list[User] = Field(default_factory=list, max_length=1_000)
     roles: list[Role] = Field(default_factory=list, max_length=100)
 
 
-class To(_Strict):
+class To(Strict):
     """The audience: the union of users, topics and roles, or everyone of the tenant; less `exclude`."""
 
     model_config = ConfigDict(json_schema_extra=_NAMES_SOMEBODY)
@@ -124,7 +128,7 @@ class To(_Strict):
         return Audience(include, _addresses(self.exclude.users, (), self.exclude.roles) if self.exclude else ())
 
 
-class NotificationRequest(_Strict):
+class NotificationRequest(Strict):
     """One notification to send."""
 
     model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
@@ -193,7 +197,7 @@ def open_item(value: object) -> Opened:
     return Opened(item, item.idempotency_key)
 
 
-class TicketRequest(_Strict):
+class TicketRequest(Strict):
     """Whose session the ticket is to open."""
 
     user: User

@@ -6,6 +6,7 @@ from typing import Final
 from notifier.core.errors import InvalidNotification, TooLarge, Violation
 
 REQUEST_LIMIT_BYTES: Final = 64 * 1024
+REVOCATION_LIMIT_BYTES: Final = 8 * 1024
 BATCH_LIMIT_BYTES: Final = 4 * 1024 * 1024
 BATCH_LIMIT_ITEMS: Final = 1_000
 

@@ -64,3 +64,4 @@ class Access(Group):
     ticket_secrets: Secrets = Field(
         [], description="What signs tickets, at least 32 bytes each, by commas or lines: the first signs, all verify."
     )
+    max_revocations: int = Field(100_000, gt=0, description="More are refused; of them, a tenant has at most half.")

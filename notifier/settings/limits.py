@@ -24,6 +24,7 @@ class Limits(Group):
     send: Limit = Field("500/second", description="`POST /notify` of one caller.")
     batch: Limit = Field("10000/second", description="Items of `POST /notify/batch` of one caller.")
     broadcast: Limit = Field("20/second", description="Notifications to everyone of one caller.")
+    revoke: Limit = Field("50/second", description="`POST /revocations` of one caller.")
     ticket: Limit = Field("100/second", description="`POST /ticket` of one caller.")
     tenant: Limit = Field("10000/second", description="Notifications of one tenant, by HTTP and by queue together.")
     handshakes: Limit = Field("500/second", description="Handshakes of this process, whoever comes.")

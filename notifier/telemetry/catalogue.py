@@ -115,7 +115,7 @@ _FAMILIES: Final = (
         "notifier_sessions_closed_total",
         "counter",
         "Sessions ended from this side: fell_behind, drain, rebalance, token_expired, token_invalid, another_user, "
-        "superseded, shutdown, silent.",
+        "token_revoked, superseded, shutdown, silent.",
         ("reason",),
     ),
     Family(
@@ -157,6 +157,29 @@ _FAMILIES: Final = (
         "counter",
         "Notifications that left the window: age is the rule, size is before their time.",
         ("reason",),
+    ),
+    # Revocations.
+    Family("notifier_revocations", "gauge", "Revocations that hold now."),
+    Family(
+        "notifier_revocations_total",
+        "counter",
+        "Revocations taken in, from whichever replica: of a token, a user, everyone of a tenant.",
+        ("by",),
+    ),
+    Family(
+        "notifier_control_skipped_records_total",
+        "counter",
+        "Control records of a kind that this version does not know, or that say nothing that can be read.",
+    ),
+    Family("notifier_control_following", "gauge", "1 while control records can be read.", part="journal"),
+    Family(
+        "notifier_control_connections_lost_total", "counter", "Connections to the broker that failed.", part="journal"
+    ),
+    Family(
+        "notifier_control_skipped_messages_total",
+        "counter",
+        "Messages of the control stream passed over because they cannot be decoded, or break the connection.",
+        part="journal",
     ),
     # The journal on RabbitMQ.
     Family("notifier_journal_writable", "gauge", "1 while records can be published.", part="journal"),

@@ -17,6 +17,7 @@ CODE_OF_REASON: Final = {
     CloseReason.DRAIN: 4001,
     CloseReason.REBALANCE: 4001,
     CloseReason.TOKEN_EXPIRED: 4401,
+    CloseReason.TOKEN_REVOKED: 4403,
     CloseReason.SUPERSEDED: 4409,
     CloseReason.TOKEN_INVALID: 4402,
     CloseReason.ANOTHER_USER: 4403,
@@ -44,5 +45,7 @@ class HangUp(Exception):
         """Translate a refusal."""
         if error.code in _EXPIRED:
             return cls(4401, error.code)
+        if error.code == "token_revoked":
+            return cls(4403, error.code)
         code = next((code for kind, code in _CODE_OF_ERROR if isinstance(error, kind)), 1011)
         return cls(code, error.code)

@@ -23,6 +23,8 @@ AuthenticatePatiently = Callable[[str], Awaitable[Identity]]
 Grant = Callable[[Identity, Sequence[str], frozenset[str]], tuple[tuple[str, ...], tuple[tuple[str, str], ...]]]
 """(identity, wanted topics, topics it has) -> (granted, denied with codes)"""
 
+_REASONS: Final = {reason.value: reason for reason in (CloseReason.TOKEN_EXPIRED, CloseReason.TOKEN_REVOKED)}
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -165,8 +167,7 @@ class Conversation:
         if isinstance(outcome, Unavailable):
             self._complain(session, ref, outcome.code, outcome.detail)
         elif isinstance(outcome, NotifierError):
-            is_expired = outcome.code == CloseReason.TOKEN_EXPIRED.value
-            self._hub.close(session, CloseReason.TOKEN_EXPIRED if is_expired else CloseReason.TOKEN_INVALID)
+            self._hub.close(session, _REASONS.get(outcome.code, CloseReason.TOKEN_INVALID))
         elif not _is_same_user(outcome, session.identity):
             self._hub.close(session, CloseReason.ANOTHER_USER)
         else:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 
 from notifier.core.envelope import Position
-from notifier.core.errors import NotifierError
+from notifier.core.errors import NotifierError, Unauthenticated
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity
 from notifier.core.pipeline import Pipeline
@@ -44,6 +44,7 @@ class Door:
         redeem: use a ticket up; the second time it is refused.
         admit: (identity, address): the session limits; takes a seat, and returns the id of the session that gets it.
         dismiss: gives the seat back of a session that never was; of the others the hub tells.
+        check_standing: whether the token of an identity still counts.
         grant: from wanted topics to granted and denied ones.
         refusal: the HTTP answer for an error.
         count_handshake: told the transport, and how each handshake ended: `admitted`, or the code of the refusal.
@@ -58,6 +59,7 @@ class Door:
     redeem: Callable[[str], None]
     admit: Callable[[Identity, str | None], Awaitable[str]]
     dismiss: Callable[[Identity, str], None]
+    check_standing: Callable[[Identity], None]
     grant: Grant
     refusal: Callable[[NotifierError], Response]
     count_handshake: Callable[[str, str], None]
@@ -114,14 +116,29 @@ class Reception:
         door.check_room()
         if ticket is not None:
             door.redeem(ticket)
+        door.check_standing(identity)
         return Admitted(identity, await door.admit(identity, handshake.address))
+
+    def confirm(self, admitted: Admitted) -> None:
+        """Check, in the turn that opens the session, that its token was not revoked since; else give the seat back.
+
+        Raises Unauthenticated.
+        """
+        try:
+            self.door.check_standing(admitted.identity)
+        except Unauthenticated:
+            self.dismiss(admitted)
+            raise
 
     def dismiss(self, admitted: Admitted) -> None:
         """Give back the seat of somebody whose session never began."""
         self.door.dismiss(*admitted)
 
     def open(self, handshake: Handshake, admitted: Admitted, outlet: Outlet) -> Session:
-        """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap."""
+        """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap.
+
+        Call `confirm` before, in the same turn: a revocation that comes later finds the session, and ends it.
+        """
         identity = admitted.identity
         granted, denied = self.door.grant(identity, handshake.topics, frozenset())
         session = Session(admitted.session, identity, granted, outlet)

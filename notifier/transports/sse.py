@@ -69,6 +69,7 @@ class EventStreams:
             if taking:
                 taking["prepare"]()
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            self._reception.confirm(opening.admitted)
             if taking:
                 # In one turn of the event loop; nothing of the connection stays in ASGI.
                 self._open(opening, detached(self._board, taking["hand_over"]()))

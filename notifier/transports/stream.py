@@ -19,6 +19,7 @@ _TOLD: Final = frozenset({CloseReason.DRAIN, CloseReason.REBALANCE})
 _DETAILS: Final = {
     CloseReason.FELL_BEHIND: "come back and resume",
     CloseReason.TOKEN_EXPIRED: "come back with a fresh token or ticket",
+    CloseReason.TOKEN_REVOKED: "the token was revoked",
     CloseReason.SHUTDOWN: "come back and resume",
 }
 

@@ -95,6 +95,7 @@ class WebSocketSessions:
             if admitted is None:
                 handshake = await self._await_auth(websocket, handshake)
                 admitted = await self._reception.enter(handshake)
+            self._reception.confirm(admitted)
             self._reception.count("admitted")
             await self._begin(websocket, handshake, admitted)
         except NotifierError as error:

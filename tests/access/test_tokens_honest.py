@@ -1,5 +1,6 @@
 """Tokens as the usual issuers make them are understood, with real keys."""
 
+import base64
 import dataclasses
 
 import pytest
@@ -139,6 +140,7 @@ def test_keycloak_token_is_understood(gate: TokenVerifier, rsa_keys: Pair) -> No
         tenants=frozenset(),
         expires_at=NOW + 295,
         token_id="onrtro:3f1c2d",
+        issued_at=NOW - 5,
     )
 
 
@@ -167,6 +169,8 @@ def test_auth0_token_is_understood(gate: TokenVerifier, rsa_keys: Pair) -> None:
         scopes=frozenset({"notify:send", "notify:broadcast"}),
         tenants=frozenset(),
         expires_at=NOW + 86_395,
+        token_id=identity.token_id,
+        issued_at=NOW - 5,
     )
 
 
@@ -178,7 +182,7 @@ def test_entra_token_is_understood(gate: TokenVerifier, rsa_keys: Pair) -> None:
     assert identity.user == "00000000-0000-0000-66f3-3332eca7ea81"
     assert identity.roles == {"Task.Admin"}
     assert identity.scopes == {"notify:send", "profile"}
-    assert identity.token_id is None
+    assert (identity.token_id or "").startswith("sha256:")  # Entra's tokens have no jti.
 
 
 def test_cognito_token_is_understood(gate: TokenVerifier, p256_keys: Pair) -> None:
@@ -283,6 +287,7 @@ def test_every_claim_reaches_the_identity() -> None:
         tenants=frozenset({"globex", "initech"}),
         expires_at=NOW + 600,
         token_id="7",
+        issued_at=NOW - 10,
     )
 
 
@@ -332,7 +337,8 @@ def test_oldest_token_is_forgotten_beyond_the_size(size: int, is_remembered: boo
 
 
 def test_explanation_says_who_the_bearer_is() -> None:
-    signed = token(claims(roles=["b", "a"], scope="notify:send", topics=["orders.#"], exp=NOW + 600.5))
+    said = claims(roles=["b", "a"], scope="notify:send", topics=["orders.#"], exp=NOW + 600.5, jti="7")
+    signed = token(said)
 
     assert verifier().explain(signed) == [
         f"issuer: {ISSUER}",
@@ -342,8 +348,24 @@ def test_explanation_says_who_the_bearer_is() -> None:
         "topics: orders.#",
         "scopes: notify:send",
         "may send into: none",
+        "token id: 7",
+        "issued: 2027-01-15T07:59:50.000+00:00",
         "expires: 2027-01-15T08:10:00.500+00:00",
     ]
+
+
+def test_a_token_without_jti_is_known_by_what_was_signed(p256_keys: Pair) -> None:
+    """An ECDSA signature (r, s) holds as (r, n - s) too: written that way, it must not be another token."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    signed = token(claims(), key=p256_keys.private_pem, alg="ES256")
+    head, _, signature = signed.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    other = raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32)
+    again = f"{head}.{base64.urlsafe_b64encode(other).decode().rstrip('=')}"
+    gate = verifier(issuer(p256_keys.public_pem, ("ES256",)))
+
+    assert again != signed
+    assert gate.verify(signed).token_id == gate.verify(again).token_id
 
 
 def test_explanation_says_why_a_token_is_refused() -> None:

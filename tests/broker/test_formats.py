@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from notifier.broker.formats import Plan, as_definitions, as_operator_objects
 from notifier.broker.permissions import exactly, publisher_permission, publisher_topics, service_permission
-from notifier.broker.topology import Names, Topology, journal_topology, request_topology
+from notifier.broker.topology import Names, Topology, control_topology, journal_topology, request_topology
 from notifier.cli import main
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/rabbitmq.md").read_text()
@@ -128,7 +128,7 @@ def test_what_cannot_be_printed_is_refused(
 
 @pytest.mark.parametrize(
     ("part", "exchanges", "vhost"),
-    [("journal", ["notifier.journal"], "/"), ("queue", ["notifier.ingest", "notifier.dlx"], "a/b")],
+    [("journal", ["notifier.journal", "notifier.control"], "/"), ("queue", ["notifier.ingest", "notifier.dlx"], "a/b")],
 )
 def test_one_of_two_brokers_is_printed(
     part: str,
@@ -153,7 +153,8 @@ def test_one_of_two_brokers_is_printed(
 def test_page_names_every_argument_with_its_value() -> None:
     names = Names()
     journal = journal_topology(names, max_age_seconds=21_600, max_bytes=2 * 1024**3)
-    for queue in (journal + request_topology(names, is_ordered=True)).queues:
+    control = control_topology(names, max_age_seconds=90_000)
+    for queue in (journal + control + request_topology(names, is_ordered=True)).queues:
         (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{queue.name}`")]
         for name, value in queue.arguments.items():
             assert f"`{name}={str(value).lower() if isinstance(value, bool) else value}`" in row
@@ -162,7 +163,7 @@ def test_page_names_every_argument_with_its_value() -> None:
 def test_page_names_the_permissions() -> None:
     names = Names()
     journal = journal_topology(names, max_age_seconds=21_600, max_bytes=2 * 1024**3)
-    needed = journal + request_topology(names, is_ordered=True)
+    needed = journal + control_topology(names, max_age_seconds=90_000) + request_topology(names, is_ordered=True)
     used = service_permission(needed, user="notifier", declares=False, answers=False)
     publisher = publisher_permission(names, user="shop")
 

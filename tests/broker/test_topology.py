@@ -20,7 +20,7 @@ from notifier.broker.connection import Broker, BrokerError, Connection
 from notifier.broker.consumer import Consumer
 from notifier.broker.permissions import Permission, exactly, service_permission
 from notifier.broker.probes import try_consume, try_publish, try_stream
-from notifier.broker.topology import Names, Topology, journal_topology, prepare, request_topology
+from notifier.broker.topology import Names, Topology, control_topology, journal_topology, prepare, request_topology
 from notifier.cli import main
 from notifier.engine import topologies
 from notifier.settings import read_settings
@@ -35,7 +35,8 @@ DEADLINE_SECONDS = 20.0
 
 def needed(prefix: str, *, is_ordered: bool = True, max_age_seconds: int = 3_600) -> Topology:
     journal = journal_topology(Names(prefix), max_age_seconds=max_age_seconds, max_bytes=64 * 1024**2)
-    return journal + request_topology(Names(prefix), is_ordered=is_ordered)
+    control = control_topology(Names(prefix), max_age_seconds=max_age_seconds)
+    return journal + control + request_topology(Names(prefix), is_ordered=is_ordered)
 
 
 @asynccontextmanager
@@ -57,11 +58,12 @@ async def do_everything(url: str, topology: Topology, prefix: str, *, declares: 
     names = Names(prefix)
     async with connected(url) as connection:
         await prepare(connection, topology, declares=declares)
-        for exchange in (names.journal, names.dead_letters, names.ingest):
+        for exchange in (names.journal, names.control, names.dead_letters, names.ingest):
             await try_publish(connection, exchange)
         for queue in (names.requests, names.dead):
             await try_consume(connection, queue)
-        await try_stream(connection, names.stream)
+        for stream in (names.stream, names.control_stream):
+            await try_stream(connection, stream)
 
 
 # -- declared or given ------------------------------------------------------------------------------------------------
@@ -122,7 +124,8 @@ async def test_a_queue_with_other_arguments_is_kept_with_one_warning(
                 "x-initial-cluster-size is not there, and should be 3",
                 "x-max-age is 3600s there, and should be 7200s",
             ],
-        )
+        ),
+        (f"queue {prefix}.control.v1", ["x-max-age is 3600s there, and should be 7200s"]),
     ]
 
 
@@ -163,8 +166,8 @@ async def test_a_broker_that_is_too_old_is_told_so(rabbitmq: RabbitMQ, prefix: s
 
 # -- permissions ------------------------------------------------------------------------------------------------------
 
-EXCHANGES = ("journal", "ingest", "dlx")
-QUEUES = ("journal.v1", "dead.v1", "ingest.v1")
+EXCHANGES = ("journal", "control", "ingest", "dlx")
+QUEUES = ("journal.v1", "control.v1", "dead.v1", "ingest.v1")
 
 
 def without(permission: Permission, kind: str, name: str) -> Permission:
@@ -365,7 +368,7 @@ def test_check_says_what_each_refusal_is_about_and_no_password(rabbitmq: RabbitM
     assert first.startswith(f"amqp://{prefix}@127.0.0.1:{rabbitmq.port}/%2F: RabbitMQ ")
     assert " ms, a round trip in " in first
     assert {line.partition(":")[0] for line in lines} == {"missing", "without"}
-    assert len([line for line in lines if f"the user {prefix} has no " in line]) == len(lines) == 16
+    assert len([line for line in lines if f"the user {prefix} has no " in line]) == len(lines) == 21
     assert wrong.stdout.startswith(f"missing: amqp://{prefix}@127.0.0.1:{rabbitmq.port}/%2F: ")
     assert "ACCESS_REFUSED" in wrong.stdout
     assert (tried.returncode, wrong.returncode, tried.stderr, wrong.stderr) == (1, 1, "", "")

@@ -23,7 +23,8 @@ from tests.tokens import bearer, token
 
 IN_ORDER: Final = {
     "journal": "ok",
-    "keys": "none",  # They stand in the settings.
+    "control": "ok",
+    "keys": "none",
     "queue": "ok",
     "canary": "ok",
     "workers": "ok",

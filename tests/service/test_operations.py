@@ -29,6 +29,7 @@ async def test_probes_say_what_they_found(operator: httpx.AsyncClient) -> None:
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert ready.json()["checks"] == {
         "journal": "ok",
+        "control": "ok",
         "keys": "none",
         "queue": "none",
         "canary": "ok",

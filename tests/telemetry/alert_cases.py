@@ -90,6 +90,7 @@ CASES: Mapping[str, Case] = {
     "NotifierJournalBlocked": _gauge("notifier_journal_blocked", 1, 0),
     "NotifierDeaf": _gauge("notifier_journal_deaf", 1, 0),
     "NotifierCanaryMissing": _gauge("notifier_canary_missing", 1, 0),
+    "NotifierRevocationsUnheard": _gauge("notifier_control_following", 0, 1),
     "NotifierJournalLag": _spread("notifier_journal_lag_seconds", under="1.0", over="2.5"),
     "NotifierAppendSlow": _spread("notifier_journal_append_seconds", under="0.5", over="1.0"),
     "NotifierAppendsRefused": _rate("notifier_journal_appends_refused_total", bad=1),
