@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from notifier.core.durations import Durations
 from notifier.core.envelope import Position
@@ -23,11 +23,8 @@ FEW_SESSIONS: Final = 16
 WRITES_AT_A_TIME: Final = 32  # Between two looks at the clock.
 
 
-class Timed(NamedTuple):
-    """When a notification was accepted, in Unix milliseconds, and what to call when all who are live have it."""
-
-    accepted_at_ms: int
-    written: Callable[[], None] | None = None
+Timed = tuple[int, Callable[[], None] | None]
+"""When it was accepted, in Unix milliseconds, and what to call when all who are live have it, if anything."""
 
 
 class Delivery:
@@ -97,8 +94,8 @@ class Delivery:
             return
         if longer or len(self._next) > owing:
             (self._timed if passes else self._timed_next).append(timed)
-        elif timed.written is not None:
-            timed.written()  # Nobody here is live, and who is behind will read it.
+        elif (written := timed[1]) is not None:
+            written()  # Nobody here is live, and who is behind will read it.
 
     def go(self) -> None:
         """Write now what is owed; right behind other writes a little later, together with what comes meanwhile."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from notifier.core.audience import Address
-from notifier.core.delivery import FEW_SESSIONS, Delivery, Timed
+from notifier.core.delivery import FEW_SESSIONS, Delivery
 from notifier.core.durations import Durations
 from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import CANARY_TENANT, Identity, Tenant
@@ -245,9 +245,8 @@ class Hub:
             if self._watch is not None and envelope.trace is not None:
                 written = self._watch(Reach(position, envelope, len(reached)))
             if reached:
-                frame, timed = self._frames.notification(position, envelope), None
-                if envelope.tenant != CANARY_TENANT:
-                    timed = Timed(envelope.accepted_at_ms, written)
+                frame = self._frames.notification(position, envelope)
+                timed = None if envelope.tenant == CANARY_TENANT else (envelope.accepted_at_ms, written)
                 self._delivery.owe(reached, frame, before, are_few=len(reached) <= FEW_SESSIONS, timed=timed)
                 if envelope.live_only:
                     self._offer_to_those_behind(reached, envelope)
