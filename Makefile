@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rabbitmq test test-faults soak conform check bench bench-peers figures openapi readme metrics chart lock clean
+.PHONY: client help demo rabbitmq test test-faults soak conform check bench bench-peers figures openapi readme metrics chart lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin

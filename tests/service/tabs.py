@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from playwright.async_api import Browser, BrowserContext, CDPSession, Page
+from playwright.async_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Page
 from playwright.async_api import Error as PlaywrightError
 
 from tests.service.browser import DEADLINE_SECONDS
@@ -39,10 +39,15 @@ window.start = (options = {}) => {
 
 
 class Site:
-    """The pages of a shop: another origin than the service, with a strict policy."""
+    """The pages of a shop: another origin than the service, with a strict policy.
 
-    def __init__(self) -> None:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    Args:
+        files: by their paths; `{query}` in one stands for the query with which it was asked for.
+    """
+
+    def __init__(self, files: Mapping[str, str] | None = None) -> None:
+        handler = type("Handler", (_Handler,), {"files": {"/page": PAGE, "/page.js": SCRIPT, **(files or {})}})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever)
         self._thread.start()
         self.origin = f"http://127.0.0.1:{self._http.server_port}"
@@ -54,11 +59,13 @@ class Site:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    files: Mapping[str, str]
+
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         service = parse_qs(parts.query).get("service", [""])[0]
-        content, media = (SCRIPT, "text/javascript") if parts.path == "/page.js" else (PAGE, "text/html")
-        body = content.replace("{query}", parts.query).encode()
+        media = "text/javascript" if parts.path.endswith(".js") else "text/html"
+        body = self.files.get(parts.path, "").replace("{query}", parts.query).encode()
         self.send_response(200)
         self.send_header("Content-Type", f"{media}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -74,17 +81,18 @@ class _Handler(BaseHTTPRequestHandler):
 class Tab:
     """One page with a client; `minted` are the tokens that it asked for."""
 
-    def __init__(self, page: Page, site: Site, service: str, **claims: Any) -> None:
+    def __init__(self, page: Page, url: str, **claims: Any) -> None:
         self.page = page
-        self.url = f"{site.origin}/page?{urlencode({'service': service})}"
+        self.url = url
         self.claims = claims
         self.minted: list[str] = []
         self.complaints: list[str] = []
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._on_console)
 
     async def load(self) -> None:
         await self.page.goto(self.url)
-        await self.until("window.start !== undefined")
+        await self.until("document.readyState === 'complete' && window.start !== undefined")
 
     async def start(self, **options: Any) -> None:
         """Start the client, and wait until its session is open."""
@@ -130,6 +138,10 @@ class Tab:
     async def thaw(self) -> None:
         await self._control.send("Page.setWebLifecycleState", {"state": "active"})
 
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text or "TrustedHTML" in message.text:
+            self.complaints.append(message.text)
+
     def mint(self) -> str:
         claims: Mapping[str, Any] = {"user": "alice", **self.claims}
         self.minted.append(token(**claims))
@@ -144,10 +156,10 @@ async def profile(browser: Browser) -> AsyncIterator[BrowserContext]:
     await context.close()
 
 
-async def open_tab(context: BrowserContext, site: Site, service: str, **claims: Any) -> Tab:
+async def open_tab(context: BrowserContext, site: Site, service: str, *, path: str = "/page", **claims: Any) -> Tab:
     """A page of the site, with nothing started yet; `claims` are those of its tokens."""
     page = await context.new_page()
-    tab = Tab(page, site, service, **claims)
+    tab = Tab(page, f"{site.origin}{path}?{urlencode({'service': service})}", **claims)
     await page.expose_function("mint", tab.mint)
     await tab.load()
     return tab
