@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: client help demo rabbitmq test test-faults soak conform check bench bench-peers figures openapi readme metrics chart lock clean
+.PHONY: help demo rabbitmq test test-faults soak conform check bench bench-peers figures openapi client readme metrics chart lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ test: $(VENV)/.dev ## Run all tests; ARGS="-k word" for some
 	@NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
 	  NOTIFIER_TEST_REDIS=$$(scripts/find_redis.sh) NOTIFIER_TEST_BUILDAH=$$(scripts/find_buildah.sh) \
 	  NOTIFIER_TEST_HELM=$$(scripts/find_helm.sh) NOTIFIER_TEST_PROMTOOL=$$(scripts/find_promtool.sh) \
-	  NOTIFIER_TEST_NGINX=$$(scripts/find_nginx.sh) \
+	  NOTIFIER_TEST_NGINX=$$(scripts/find_nginx.sh) NOTIFIER_TEST_NPM=$$(scripts/find_npm.sh) \
 	  $(BIN)/python -m pytest $(TEST_PROCESSES) $(ARGS)
 
 test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hour
@@ -60,6 +60,9 @@ openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
 	@mkdir -p openapi
 	@$(BIN)/notifier openapi > openapi/openapi.json.new || { rm -f openapi/openapi.json.new; exit 1; }
 	@mv openapi/openapi.json.new openapi/openapi.json
+
+client: ## Build what is served of the JavaScript client anew; needs npm
+	@cd tests/web && npm=$$(../../scripts/find_npm.sh) && "$$npm" ci --no-audit --no-fund && "$$npm" run build
 
 readme: $(VENV)/.server ## Write docs/settings.md and the README's table of settings anew from the code
 	@$(BIN)/python scripts/write_settings_table.py

@@ -39,14 +39,16 @@ window.start = (options = {}) => {
 
 
 class Site:
-    """The pages of a shop: another origin than the service, with a strict policy.
+    """The pages of a shop: another origin than the service.
 
     Args:
         files: by their paths; `{query}` in one stands for the query with which it was asked for.
+        policy: the Content-Security-Policy of all of them.
     """
 
-    def __init__(self, files: Mapping[str, str] | None = None) -> None:
-        handler = type("Handler", (_Handler,), {"files": {"/page": PAGE, "/page.js": SCRIPT, **(files or {})}})
+    def __init__(self, files: Mapping[str, str] | None = None, *, policy: str = POLICY) -> None:
+        self.files = {"/page": PAGE, "/page.js": SCRIPT, **(files or {})}
+        handler = type("Handler", (_Handler,), {"files": self.files, "policy": policy})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever)
         self._thread.start()
@@ -60,6 +62,7 @@ class Site:
 
 class _Handler(BaseHTTPRequestHandler):
     files: Mapping[str, str]
+    policy: str
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -69,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", f"{media}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
-        policy = POLICY.format(service=service, sockets=service.replace("http", "ws", 1))
+        policy = self.policy.format(service=service, sockets=service.replace("http", "ws", 1))
         self.send_header("Content-Security-Policy", policy)
         self.end_headers()
         self.wfile.write(body)
