@@ -32,8 +32,10 @@ class KeyPool:
         return known or RemoteKeys(place, algorithms, pace=self._pace, changed=self._on_change)
 
     def use(self, sets: Iterable[RemoteKeys]) -> None:
-        """Keep these fresh from now on, and no others."""
-        self._in_use = tuple(sets)
+        """Keep these fresh from now on, and no others; those that stay are fetched anew, as whoever reloads expects."""
+        before, self._in_use = self._in_use, tuple(sets)
+        for keys in set(before).intersection(self._in_use):
+            keys.hurry()
         self._is_new.set()
 
     async def run(self) -> None:

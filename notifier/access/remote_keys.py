@@ -111,11 +111,15 @@ class RemoteKeys:
     async def run(self) -> None:
         """Keep the keys fresh, for ever."""
         while True:
+            self._wanted.clear()
             await self.fetch()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._due_at - self._monotonic())):
                     await self._wanted.wait()
-            self._wanted.clear()
+
+    def hurry(self) -> None:
+        """Have the keys fetched now, since an operator asks."""
+        self._wanted.set()
 
     async def ask(self) -> bool:
         """Have the keys fetched, if it is time, and wait.

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jose import jwk, jwt
 
 from notifier import cli
 from tests.docs.pages import ROOT, blocks
+from tests.issuer import HttpIssuer
 
 PROVIDERS = sorted(page.stem for page in (ROOT / "docs/identity").glob("*.md") if page.stem != "README")
 KEY_FILE = "/etc/notifier/keys/key-0.pem"
@@ -41,18 +43,41 @@ def now_valid(claims: dict[str, Any]) -> dict[str, Any]:
     return {name: value + moved if name in ("iat", "exp", "nbf") else value for name, value in claims.items()}
 
 
+@pytest.fixture(scope="module")
+def published(private_pem: str) -> dict[str, Any]:
+    """The public key as a JWK."""
+    public = jwk.construct(private_pem, "RS256").public_key().to_dict()
+    return {"kty": "RSA", "n": public["n"], "e": public["e"]}
+
+
+@pytest.fixture(scope="module")
+def http_issuer() -> Iterator[HttpIssuer]:
+    with HttpIssuer() as issuer:
+        yield issuer
+
+
+@pytest.mark.parametrize("way", ["fetched", "by file"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_check_says_of_the_tokens_what_the_page_says(
     provider: str,
+    way: str,
     private_pem: str,
     public_key_file: Path,
+    published: dict[str, Any],
+    http_issuer: HttpIssuer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings, *rest = blocks(f"docs/identity/{provider}.md")
-    assert KEY_FILE in settings.text
-    monkeypatch.setenv("NOTIFIER_ACCESS__ISSUERS", settings.text.replace(KEY_FILE, str(public_key_file)))
-    kid = json.loads(settings.text)[0]["keys"][0]["kid"]
+    fetched, *rest, by_file = blocks(f"docs/identity/{provider}.md")
+    assert KEY_FILE in by_file.text
+    kid = json.loads(by_file.text)[0]["keys"][0]["kid"]
+    if way == "by file":
+        issuers = json.loads(by_file.text.replace(KEY_FILE, str(public_key_file)))
+    else:  # From here, in place of the provider.
+        jwks = {"keys": [published | {"kid": kid, "use": "sig"}]}
+        http_issuer.say(json.dumps(jwks))
+        issuers = [issuer | {"jwks_url": f"{http_issuer.url}/keys"} for issuer in json.loads(fetched.text)]
+    monkeypatch.setenv("NOTIFIER_ACCESS__ISSUERS", json.dumps(issuers))
     claims, expected = rest[::2], rest[1::2]
 
     said = []
