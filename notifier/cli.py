@@ -12,7 +12,19 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from notifier.commands import conform_target, dead_letters, health, listen, prove, send, smoke, token, topology, why
+from notifier.commands import (
+    conform_target,
+    dead_letters,
+    health,
+    listen,
+    prove,
+    revoke,
+    send,
+    smoke,
+    token,
+    topology,
+    why,
+)
 from notifier.commands.failure import fail
 
 SERVER_HINT: Final = "this command needs the service: install notifier-push with its extra server"
@@ -51,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     token.add_to(commands)
     send.add_to(commands)
+    revoke.add_to(commands)
     listen.add_to(commands)
 
     check = commands.add_parser("check", help="explain the settings, or a token")

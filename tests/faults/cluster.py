@@ -24,7 +24,7 @@ from tests.tokens import bearer, token
 IN_ORDER: Final = {
     "journal": "ok",
     "control": "ok",
-    "keys": "none",
+    "keys": "none",  # They stand in the settings.
     "queue": "ok",
     "canary": "ok",
     "workers": "ok",
