@@ -8,9 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import httpx
 from playwright.async_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Page
 from playwright.async_api import Error as PlaywrightError
 
+from tests.replica import Replica
 from tests.service.browser import DEADLINE_SECONDS
 from tests.tokens import token
 
@@ -166,3 +168,20 @@ async def open_tab(context: BrowserContext, site: Site, service: str, *, path: s
     await page.expose_function("mint", tab.mint)
     await tab.load()
     return tab
+
+
+async def is_subscribed(replica: Replica, user: str, topics: list[str]) -> None:
+    """Wait until the one session of a user has these topics."""
+    params = {"tenant": "default", "user": user}
+    async with httpx.AsyncClient() as operator, asyncio.timeout(10):
+        while True:
+            answer = await operator.get(f"{replica.operations_url}/sessions", params=params)
+            if [session.get("topics") for session in answer.json()["sessions"]] == [topics]:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def sessions_of(replica: Replica, user: str) -> int:
+    async with httpx.AsyncClient() as operator:
+        answer = await operator.get(f"{replica.operations_url}/sessions", params={"tenant": "default", "user": user})
+    return len(answer.json()["sessions"])

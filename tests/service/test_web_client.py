@@ -15,11 +15,12 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext
 
 from tests.ingress.builders import notification
+from tests.nginx import AS_SHIPPED, nginx
 from tests.rabbitmq import RabbitMQ
 from tests.replica import Replica
 from tests.service.browser import open_browser
 from tests.service.conftest import StartReplica
-from tests.service.tabs import Site, Tab, open_tab, profile
+from tests.service.tabs import Site, Tab, is_subscribed, open_tab, profile, sessions_of
 from tests.tcp_proxy import TcpProxy
 from tests.tokens import bearer
 
@@ -261,6 +262,52 @@ class TestReplicas:
             assert await page.value("resets") == []
 
 
+class TestBlocked:
+    """Behind a proxy that knows no WebSockets: nginx as it is shipped."""
+
+    async def test_it_goes_over_sse_and_resumes_there(
+        self, context: BrowserContext, site: Site, replica: Replica, user: str, send: Send, tmp_path: Path
+    ) -> None:
+        with nginx(replica.port, tmp_path, template=AS_SHIPPED) as port:
+            async with TcpProxy("127.0.0.1", port) as way:
+                page = await open_tab(context, site, f"http://127.0.0.1:{way.port}", user=user, topics=["orders.#"])
+                await page.start()
+                await send("One")
+                await page.has("One")
+                assert await page.value("client.state.transport") == "sse"
+                way.reset_connections()
+                await send("Two")
+                await page.has("One", "Two")
+                await page.page.evaluate("client.subscribe('orders.eu')")
+                await is_subscribed(replica, user, ["orders.eu"])
+                await send("Three", to={"topics": ["orders.eu"]})
+
+                await page.has("One", "Two", "Three")
+                assert await page.value("resets") == []
+
+    async def test_a_token_that_ends_on_a_stream_is_replaced(
+        self, context: BrowserContext, site: Site, replica: Replica, user: str, send: Send, tmp_path: Path
+    ) -> None:
+        with nginx(replica.port, tmp_path, template=AS_SHIPPED) as port:
+            page = await open_tab(context, site, f"http://127.0.0.1:{port}", user=user, lifetime_seconds=12)
+            await page.start()
+            await page.until("minted === 2")
+            await page.is_("live")
+            await send("After")
+
+            await page.has("After")
+
+    async def test_a_refusal_is_final_there_too(
+        self, context: BrowserContext, site: Site, replica: Replica, user: str, tmp_path: Path
+    ) -> None:
+        with nginx(replica.port, tmp_path, template=AS_SHIPPED) as port:
+            page = await open_tab(context, site, f"http://127.0.0.1:{port}", user=user, audience="somebody-else")
+            await page.page.evaluate("start()")
+            await page.is_("stopped")
+
+            assert await page.value("[client.state.code, client.state.reason]") == [4402, "token_invalid"]
+
+
 class TestTabs:
     """One connection for all tabs of a browser."""
 
@@ -388,12 +435,6 @@ async def started(tab: OpenTab, count: int) -> list[Tab]:
         tabs.append(await tab())
         await tabs[-1].start()
     return tabs
-
-
-async def sessions_of(replica: Replica, user: str) -> int:
-    async with httpx.AsyncClient() as operator:
-        answer = await operator.get(f"{replica.operations_url}/sessions", params={"tenant": "default", "user": user})
-    return len(answer.json()["sessions"])
 
 
 class TestFiles:

@@ -17,7 +17,7 @@ from playwright.async_api import Browser, expect
 from tests.ingress.builders import notification
 from tests.replica import Replica
 from tests.service.browser import open_browser
-from tests.service.tabs import Site, Tab, open_tab, profile
+from tests.service.tabs import Site, Tab, is_subscribed, open_tab, profile, sessions_of
 from tests.tokens import bearer
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
@@ -125,12 +125,6 @@ async def send(replica: Replica, user: str, title: str, **changes: object) -> No
     assert answer.status_code == 202, answer.text
 
 
-async def sessions_of(replica: Replica, user: str) -> int:
-    async with httpx.AsyncClient() as operator:
-        answer = await operator.get(f"{replica.operations_url}/sessions", params={"tenant": "default", "user": user})
-    return len(answer.json()["sessions"])
-
-
 @in_one_loop
 class TestReact:
     async def test_a_component_shows_what_comes_and_parts_when_it_goes(
@@ -176,17 +170,6 @@ class TestReact:
 
             await expect(page.locator("li")).to_have_text(["last", "US", "EU"])
             assert sockets == []
-
-
-async def is_subscribed(replica: Replica, user: str, topics: list[str]) -> None:
-    """Wait until the one session of a user has these topics."""
-    params = {"tenant": "default", "user": user}
-    async with httpx.AsyncClient() as operator, asyncio.timeout(10):
-        while True:
-            answer = await operator.get(f"{replica.operations_url}/sessions", params=params)
-            if [session.get("topics") for session in answer.json()["sessions"]] == [topics]:
-                return
-            await asyncio.sleep(0.05)
 
 
 @in_one_loop
