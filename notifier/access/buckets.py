@@ -16,6 +16,9 @@ from notifier.core.errors import Standing
 from notifier.core.spread import spread
 
 SWEPT_AT: Final = 10_000  # Keys, from which on full buckets are looked for and forgotten.
+LINE_SECONDS: Final = 1.0
+SUDDEN_SECONDS: Final = 0.1
+"""A few who come together after a quiet moment need not wait for each other: so much of the pace is let in at once."""
 PATIENCE_SECONDS: Final = 60.0
 """No client is told to wait for longer than this for a turn."""
 
@@ -68,36 +71,35 @@ class Buckets:
 
 
 class Turnstile:
-    """Lets so many through a second, and gives each of the others a turn of its own to come back at.
+    """Lets so many through a second, one behind the other, and gives each of the others a turn to come back at.
 
-    So a crowd that came at once comes back one by one, at the pace at which it can be let in.
+    A client can be told whole seconds only, so those who come back come together at the tick of one; for so long they
+    wait in line, and leave it at the pace that is set.
     """
 
     def __init__(self, text: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._free_at = self._turn_at = -math.inf  # Monotonic seconds: of who was let in last, and of the last turn.
+        self._next_at = self._turn_at = -math.inf  # Monotonic seconds: who comes next is let in; comes back.
         self.set(text)
 
     def set(self, text: str) -> None:
         """Go by this limit from here on."""
         item = parse(text)
         self._seconds_each = item.get_expiry() / item.amount
-        # A tenth of a second at once, so that a few who come together are let in, and no second has twice as many.
-        self._burst_seconds = max(self._seconds_each, 0.1)
 
-    def enter(self) -> float:
-        """Return 0 for who is let in, and else the seconds until their turn."""
+    def enter(self) -> float | None:
+        """Return the seconds to wait in line, up to one; None for who is turned away."""
         now = self._monotonic()
-        free_at = max(self._free_at, now - self._burst_seconds) + self._seconds_each
-        if free_at <= now + 1e-6:
-            self._free_at = free_at
-            return 0.0
-        return self.turn()
+        next_at = max(self._next_at, now - SUDDEN_SECONDS)
+        if next_at - now > LINE_SECONDS:
+            return None
+        self._next_at = next_at + self._seconds_each
+        return max(0.0, next_at - now)
 
     def turn(self) -> float:
         """Seconds until the next turn that nobody was given yet; any within the minute when there is none."""
         now = self._monotonic()
-        turn_at = max(self._turn_at, now) + self._seconds_each
+        turn_at = max(self._turn_at, now + LINE_SECONDS) + self._seconds_each
         if turn_at > now + PATIENCE_SECONDS:
             return spread(PATIENCE_SECONDS / 2, PATIENCE_SECONDS).total_seconds()
         self._turn_at = turn_at

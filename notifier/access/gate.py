@@ -1,11 +1,12 @@
 """The rules of entry: who the bearer is, what it may send, and from which pages browsers may come."""
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 from notifier.access.addresses import network_of
 from notifier.access.buckets import PATIENCE_SECONDS, Buckets, Turnstile
@@ -168,8 +169,8 @@ class Gate:
             # Those who are here suffer already: one more would make it worse for all of them.
             self._turn_away(strain, "this replica is under strain, and keeps the sessions that it has")
 
-    def pace(self, address: str | None) -> None:
-        """Count a handshake, before anything of it is looked at. Raises LimitExceeded and Unavailable.
+    async def pace(self, address: str | None) -> None:
+        """Count a handshake, and let it wait in line for up to a second. Raises LimitExceeded and Unavailable.
 
         The address comes first, so that nobody uses up what all have together.
         """
@@ -180,10 +181,11 @@ class Gate:
             standing = self._handshakes.standing(network)
             retry_after = spread(wait_seconds, wait_seconds + PATIENCE_SECONDS / 4)
             raise LimitExceeded("too_many_handshakes", detail, retry_after=retry_after, standing=standing)
-        if turn_seconds := self._turnstile.enter():
-            self.turned_away["handshakes",] += 1
-            detail = "this replica takes no more handshakes at the moment; it has a turn for you"
-            raise Unavailable("overload", detail, retry_after=timedelta(seconds=turn_seconds))
+        line_seconds = self._turnstile.enter()
+        if line_seconds is None:
+            self._turn_away("handshakes", "this replica takes no more handshakes at the moment; it has a turn for you")
+        if line_seconds:
+            await asyncio.sleep(line_seconds)
 
     async def admit(self, identity: Identity, address: str | None) -> str:
         """Take a seat for a verified user, and return the id of its session. Raises LimitExceeded."""
@@ -193,7 +195,7 @@ class Gate:
         """Give the seat back."""
         self._seats.leave(identity.tenant, session)
 
-    def _turn_away(self, why: str, detail: str) -> None:
+    def _turn_away(self, why: str, detail: str) -> NoReturn:
         self.turned_away[why,] += 1
         raise Unavailable("overload", detail, retry_after=timedelta(seconds=self._turnstile.turn()))
 

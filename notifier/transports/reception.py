@@ -37,7 +37,7 @@ class Door:
     Args:
         check_origin: (origin, scheme, host): whether pages from there may connect.
         check_room: asked before anything is accepted: draining, overload.
-        pace: (address): counts a handshake, and raises when there are too many.
+        pace: (address): counts a handshake; waits for a moment, or raises, when there are too many.
         authenticate: from a token to its identity, at once; raises Unavailable when it might be known after a wait.
         authenticate_patiently: the same, over that wait.
         read_ticket: from a ticket to its identity.
@@ -52,7 +52,7 @@ class Door:
 
     check_origin: Callable[[str | None, str, str], None]
     check_room: Callable[[], None]
-    pace: Callable[[str | None], None]
+    pace: Callable[[str | None], Awaitable[None]]
     authenticate: Authenticate
     authenticate_patiently: AuthenticatePatiently
     read_ticket: Authenticate
@@ -95,9 +95,9 @@ class Reception:
         self.door.check_origin(handshake.origin, handshake.scheme, handshake.host)
         self.door.check_room()
 
-    def pace(self, handshake: Handshake) -> None:
+    async def pace(self, handshake: Handshake) -> None:
         """Count the handshake of a client that speaks our protocol, before its token costs anything."""
-        self.door.pace(handshake.address)
+        await self.door.pace(handshake.address)
 
     async def enter(self, handshake: Handshake) -> Admitted:
         """Verify; wait until this replica has read as far as the client says that it has; then admit.

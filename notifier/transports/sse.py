@@ -52,7 +52,7 @@ class EventStreams:
         handshake = replace(handshake, position=request.headers.get("last-event-id") or handshake.position)
         try:
             self._reception.check(handshake)
-            self._reception.pace(handshake)
+            await self._reception.pace(handshake)
             admitted = await self._reception.enter(handshake)
         except NotifierError as error:
             self._reception.note_refusal(error.code, request.client.host if request.client else None)

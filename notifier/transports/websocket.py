@@ -79,7 +79,7 @@ class WebSocketSessions:
     async def _serve(self, websocket: WebSocket) -> None:
         handshake = read_handshake(websocket, query_token=self._query_token)
         try:
-            self._check(handshake)
+            await self._check(handshake)
         except NotifierError as error:
             # Hard overload is told over plain HTTP to everybody; that an address is over its limit, to a page as well.
             to_browser = isinstance(error, LimitExceeded) and handshake.origin is not None
@@ -107,12 +107,12 @@ class WebSocketSessions:
                 self._reception.dismiss(admitted)
             raise
 
-    def _check(self, handshake: Handshake) -> None:
+    async def _check(self, handshake: Handshake) -> None:
         """What is refused before a token is looked at: a stranger's page, no room, another protocol, a crowd."""
         self._reception.check(handshake)
         if not handshake.speaks_our_protocol:
             raise UpgradeRequired("subprotocol_required", f"offer the WebSocket subprotocol {PROTOCOL}")
-        self._reception.pace(handshake)
+        await self._reception.pace(handshake)
 
     async def _begin(self, websocket: WebSocket, handshake: Handshake, admitted: Admitted) -> None:
         """Open the session where its connection is to live; one that stays in ASGI is kept here until it ends."""

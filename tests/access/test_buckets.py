@@ -75,29 +75,42 @@ def test_full_buckets_are_forgotten(clock: Clock) -> None:
 
 def test_a_turnstile_lets_in_as_many_a_second_as_it_is_told(clock: Clock) -> None:
     turnstile = Turnstile("100/second", monotonic=clock)
-    let_in = 0
+    let_in_at = []
     for _ in range(3_000):
-        let_in += turnstile.enter() == 0.0
+        wait_seconds = turnstile.enter()
+        if wait_seconds is not None:
+            let_in_at.append(clock.now + wait_seconds)
         clock.now += 0.001
 
-    assert 300 <= let_in <= 310
+    assert len(let_in_at) == pytest.approx(300 + 100, abs=12)  # A second of them waits in line.
+    assert let_in_at == sorted(let_in_at)
+    assert let_in_at[200] - let_in_at[100] == pytest.approx(1)
 
 
 def test_a_crowd_comes_back_at_the_pace_of_the_turnstile(clock: Clock) -> None:
-    """2,000 at once, 100 a second: the turns are 10 ms apart over 20 s, and nobody is told the same second as many."""
+    """T-40: 2,000 at once, 100 a second: a second of them waits in line, the others' turns are 10 ms apart."""
     turnstile = Turnstile("100/second", monotonic=clock)
 
     waits = [turnstile.enter() for _ in range(2_000)]
+    turns = [turnstile.turn() for wait in waits if wait is None]
 
-    turns = [wait for wait in waits if wait]
-    assert len(turns) == 1_990
-    assert turns == pytest.approx([0.01 * number for number in range(1, 1_991)])
+    assert len(turns) == pytest.approx(1_890, abs=2)
+    assert turns == pytest.approx([1 + 0.01 * number for number in range(1, len(turns) + 1)])
+
+
+def test_those_who_come_back_together_at_the_tick_of_a_second_are_all_let_in_within_it(clock: Clock) -> None:
+    """Retry-After has whole seconds."""
+    turnstile = Turnstile("100/second", monotonic=clock)
+    for _ in range(5):
+        clock.now += 1
+
+        assert None not in [turnstile.enter() for _ in range(100)]
 
 
 def test_no_client_waits_for_more_than_a_minute(clock: Clock) -> None:
     turnstile = Turnstile("1/second", monotonic=clock)
 
-    waits = [turnstile.enter() for _ in range(200)]
+    waits = [turnstile.turn() for _ in range(200)]
 
     assert max(waits) <= PATIENCE_SECONDS
     assert len(set(waits[100:])) > 90
