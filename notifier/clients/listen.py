@@ -5,16 +5,29 @@ import json
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 PROTOCOL: Final = "notifier.v1"
 BACKOFF_SECONDS: Final = (0.5, 30.0)
 TOKEN_EXPIRED: Final = 4401
 REMEMBERED_IDS: Final = 10_000
+
+
+class Connection(Protocol):
+    """What brings messages, and says how it was closed."""
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    @property
+    def close_reason(self) -> str | None: ...
 
 
 class Refused(Exception):
@@ -73,19 +86,24 @@ class Listener:
             }
             await asyncio.sleep(pause)
 
-    def _connect(self) -> connect:
+    def _connect(self) -> AbstractAsyncContextManager[Connection]:
+        url, token = self._next_address()
+        return connect(
+            url,
+            subprotocols=[PROTOCOL],  # type: ignore[list-item]  # a NewType of str
+            additional_headers={"Authorization": f"Bearer {token}"},
+            ping_interval=None,  # The service pings.
+        )
+
+    def _next_address(self) -> tuple[str, str]:
+        """Where to go on, and the token for it."""
         self._token = self._get_token()
         query = {"topics": ",".join(self._topics)} if self._topics else {}
         if self.position is not None:
             query["position"] = self.position
-        return connect(
-            f"{self._url}?{urlencode(query)}" if query else self._url,
-            subprotocols=[PROTOCOL],  # type: ignore[list-item]  # a NewType of str
-            additional_headers={"Authorization": f"Bearer {self._token}"},
-            ping_interval=None,  # The service pings.
-        )
+        return f"{self._url}?{urlencode(query)}" if query else self._url, self._token
 
-    async def _frames(self, connection: ClientConnection) -> AsyncIterator[dict[str, Any]]:
+    async def _frames(self, connection: Connection) -> AsyncIterator[dict[str, Any]]:
         async for text in connection:
             frame = json.loads(text)
             if frame["type"] == "welcome":

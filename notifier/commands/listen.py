@@ -18,6 +18,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     listen.add_argument("--topic", action="append", default=[], help="subscribe to it; may be repeated")
     listen.add_argument("--role", action="append", default=[], help="a role of the development token")
     listen.add_argument("--position", help="resume from it, or earliest")
+    listen.add_argument("--sse", action="store_true", help="by a stream of events, where WebSockets are blocked")
     listen.add_argument("--all", action="store_true", help="print every frame, not only notifications")
 
 
@@ -25,11 +26,11 @@ def _listen(options: argparse.Namespace) -> int:
     from websockets.exceptions import InvalidURI
 
     from notifier.clients.listen import Listener, Refused
+    from notifier.clients.listen_sse import EventListener
 
-    url = options.url.replace("http", "ws", 1) + "/ws"
     given = given_token(options, [])
-    listener = Listener(
-        url,
+    listener = (EventListener if options.sse else Listener)(
+        f"{options.url}/events" if options.sse else options.url.replace("http", "ws", 1) + "/ws",
         # A development token is minted anew for each attempt, so that a night of listening does not end at its expiry.
         (lambda: given) if options.token else (lambda: given_token(options, [])),
         topics=options.topic,

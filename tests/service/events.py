@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -134,3 +135,37 @@ async def ticket_of(url: str, bearer: Mapping[str, str], **wanted: Any) -> str:
     assert answer.status_code == 200, answer.text
     ticket: str = answer.json()["ticket"]
     return ticket
+
+
+@asynccontextmanager
+async def raw(
+    port: int, user: str, *, version: str = "1.1", receive_buffer_bytes: int = 65_536
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A request for a stream, sent; nothing is read."""
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    small.connect(("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=small, limit=receive_buffer_bytes)
+    head = f"GET /events HTTP/{version}\r\nHost: 127.0.0.1:{port}\r\n"
+    writer.write(f"{head}Authorization: Bearer {token(user)}\r\n\r\n".encode())
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+def messages(body: str) -> list[dict[str, object]]:
+    return [json.loads(line.removeprefix("data: ")) for line in body.split("\n") if line.startswith("data: ")]
+
+
+def unchunked(body: bytes) -> str:
+    """The body of a chunked answer, read strictly."""
+    parts: list[bytes] = []
+    while True:
+        size, _, rest = body.partition(b"\r\n")
+        if (length := int(size, 16)) == 0:
+            assert rest == b"\r\n"
+            return b"".join(parts).decode()
+        parts.append(rest[:length])
+        assert rest[length : length + 2] == b"\r\n"
+        body = rest[length + 2 :]

@@ -119,6 +119,28 @@ async def test_listen_resumes_what_it_missed_after_a_rebalance(replica: Replica)
     assert frames[1]["resume"]["status"] == "resumed"
 
 
+async def test_listen_does_the_same_by_a_stream_of_events(replica: Replica) -> None:
+    """Also where WebSockets are blocked; a text with U+2028 is one line."""
+    async with notifier("listen", "--url", replica.url, "--as", "sse", "--sse", "--all") as listener:
+        welcome = await listener.line()
+        async with httpx.AsyncClient(base_url=replica.operations_url, verify=False) as operator:
+            await operator.post("/rebalance?fraction=1")
+        reconnect = await listener.line()
+        await run("send", "--url", replica.url, "--user", "sse", "--title", "missed\u2028or not")
+        frames = [await listener.line() for _ in range(3)]
+
+    assert (welcome["type"], reconnect["type"]) == ("welcome", "reconnect")
+    assert [frame["type"] for frame in frames] == ["disconnected", "welcome", "notifier-cli.message"]
+    assert frames[1]["resume"]["status"] == "resumed"
+    assert frames[2]["title"] == "missed\u2028or not"
+
+
+async def test_listen_by_a_stream_stops_when_its_token_is_refused(replica: Replica) -> None:
+    code, _, err = await run("listen", "--url", replica.url, "--sse", "--token", "a.b.c")
+
+    assert (code, err.startswith("notifier: refused with 401")) == (1, True)
+
+
 async def test_listen_from_the_earliest_prints_what_was_sent_before(replica: Replica) -> None:
     await run("send", "--url", replica.url, "--user", "late", "--title", "one")
     await run("send", "--url", replica.url, "--user", "late", "--title", "two")

@@ -5,9 +5,11 @@ import json
 import httpx
 import pytest
 
+from notifier.app import create_app
+from notifier.settings import Settings
+from notifier.settings.access import Access
 from tests.replica import Replica
 from tests.service.client import bare, refusal, session
-from tests.service.conftest import StartReplica
 from tests.service.events import ACCEPT, refused, stream, ticket_of
 from tests.tokens import bearer, token
 
@@ -138,14 +140,20 @@ async def test_the_demands_on_a_request_are_those_of_every_door(replica: Replica
     assert [answer.json()["code"] for answer in answers] == codes
 
 
-async def test_where_tickets_are_off_there_are_none(start_replica: StartReplica) -> None:
-    replica = start_replica(ACCESS__TICKETS="off")
+async def test_where_tickets_are_off_there_are_none() -> None:
+    app = create_app(Settings(insecure=True, access=Access(tickets="off")))
+    transport = httpx.ASGITransport(app)
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://push.example") as client,
+        app.router.lifespan_context(app),
+    ):
+        asked = await client.post("/ticket", headers=bearer())
+        entered = await client.get("/events", params={"ticket": "v1.x.y"})
+        stopped = await client.get("/events", params={"ticket": "v1.x.y"}, headers=ACCEPT)
 
-    answer = await ask(replica, bearer())
-    entered = await refused(replica.url, params={"ticket": "v1.x.y"}, headers=ACCEPT)
-
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert entered.status_code == 204
+    assert (asked.status_code, asked.json()["code"]) == (404, "not_found")
+    assert (entered.status_code, entered.json()["code"]) == (401, "ticket_invalid")
+    assert stopped.status_code == 204
 
 
 async def test_logs_hold_no_ticket(replica: Replica) -> None:
