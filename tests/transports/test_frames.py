@@ -37,7 +37,7 @@ def test_lone_surrogates_of_a_client_stay_escaped() -> None:
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_every_reason_to_close_has_a_code(reason: CloseReason) -> None:
-    assert CODE_OF_REASON[reason] in {4000, 4001, 4401, 4402, 4403, 1011, 1012}
+    assert CODE_OF_REASON[reason] in {4000, 4001, 4401, 4402, 4403, 4409, 1011, 1012}
 
 
 @pytest.mark.parametrize(
