@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
 from notifier.access.addresses import network_of
-from notifier.access.gate import Gate
+from notifier.access.gate import Gate, check_transport
 from notifier.access.limits import TENANT
 from notifier.access.strain import Strain
 from notifier.access.tickets import TICKET_SECONDS
@@ -210,8 +210,12 @@ class Service:
         self.revoking.trust(settings)
 
     def _receive(self, transport: str) -> Reception:
+        http = self._settings.http
         door = Door(
             check_origin=self.gate.check_origin,
+            check_transport=partial(
+                check_transport, is_proxied=bool(http.trusted_proxies), require_tls=http.require_tls
+            ),
             check_room=self.gate.check_room,
             pace=self.gate.pace,
             authenticate=self.gate.authenticate,

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 
 from notifier.app import Service
 from notifier.settings import Settings
+from notifier.transports.descriptors import most_connections
 from notifier.transports.http_protocol import HttpProtocol
 from notifier.transports.socket_protocol import SocketProtocol
 
@@ -149,7 +151,7 @@ async def _drain(settings: Settings, service: Service, ending: _Ending) -> None:
 def public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves the public port."""
     http, sessions = settings.http, settings.sessions
-    return _config(
+    config = _config(
         app,
         lifespan="on",
         ws_max_size=sessions.frame_limit_bytes,
@@ -159,6 +161,8 @@ def public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         forwarded_allow_ips=http.trusted_proxies,
         timeout_keep_alive=http.keep_alive_seconds,
     )
+    config.http = partial(HttpProtocol, most_connections=most_connections())  # type: ignore[assignment]  # uvicorn calls it
+    return config
 
 
 def _config(app: ASGIApp, **options: object) -> uvicorn.Config:

@@ -203,3 +203,9 @@ class Gate:
 def _require(caller: Identity, scope: str) -> None:
     if scope not in caller.scopes:
         raise Forbidden("insufficient_scope", f"this token does not have the scope {scope}", scope=scope)
+
+
+def check_transport(forwarded_scheme: str | None, *, is_proxied: bool, require_tls: bool) -> None:
+    """Check that a session did not come to the proxy in the clear, with its token. Raises Forbidden."""
+    if is_proxied and require_tls and (forwarded_scheme or "").lower() in ("http", "ws"):
+        raise Forbidden("tls_required", "connect with wss or https")

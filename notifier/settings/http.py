@@ -16,6 +16,7 @@ class Http(Group):
     public_origin: str | None = Field(None, description="The origin browsers see, such as `https://push.example.com`.")
     allowed_origins: Names = Field([], description="Origins whose pages may call and connect; empty: the same origin.")
     trusted_proxies: Names = Field([], description="Addresses or networks whose X-Forwarded-For and -Proto count.")
+    require_tls: bool = Field(True, description="Refuse a session that came to a trusted proxy in the clear.")
     openapi: bool = Field(False, description="Serve `/openapi.json`.")
     body_timeout_seconds: float = Field(10, gt=0, description="A request body that takes longer is refused.")
     keep_alive_seconds: int = Field(65, gt=0, description="An idle HTTP connection is closed after it.")

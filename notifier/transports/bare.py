@@ -105,5 +105,13 @@ class BareConnection(asyncio.Protocol):
         self._board.ended(self.session, ended, time.monotonic() - self._opened_at)
         del self.session  # It knows us too, and the collector looks seldom.
 
+    def give_up(self) -> None:
+        """Cut a connection whose session could not be opened."""
+        self._connections.discard(self)
+        if hasattr(self, "session"):
+            self._board.hub.remove(self.session)
+        self.transport.set_protocol(asyncio.Protocol())
+        self.transport.abort()
+
     def _cut_in(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self.transport.abort)

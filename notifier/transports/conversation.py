@@ -1,7 +1,6 @@
 """What a client says in an open session, and what it hears back, whatever carries the frames."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,12 @@ from notifier.core.identity import Identity
 from notifier.core.ports import CloseReason
 from notifier.core.pulse import Pulse
 from notifier.core.session import Session
+from notifier.core.strict_json import flaws, parse
 from notifier.transports import frames
 from notifier.transports.closing import NOT_A_JSON_OBJECT, TOO_MANY_MESSAGES, HangUp
 
 REF_LIMIT: Final = 128
+MEMBERS_LIMIT: Final = 32  # Of a client's frame; those that it knows have five.
 
 Authenticate = Callable[[str], Identity]
 AuthenticatePatiently = Callable[[str], Awaitable[Identity]]
@@ -198,11 +199,16 @@ def read_object(text: str | bytes, *, limit_bytes: int) -> Mapping[str, Any]:
     if len(text) > limit_bytes or len(text.encode(errors="surrogatepass")) > limit_bytes:
         raise HangUp(1009, "frame_too_large")
     try:
-        frame = json.loads(text)
-    except (ValueError, RecursionError):
+        frame = parse(text.encode(errors="surrogatepass"))
+    except NotifierError:
         raise HangUp(NOT_A_JSON_OBJECT, "not_json") from None
+    # Half of a surrogate pair harms nobody here: what is echoed is ASCII.
+    if any(flaw.code != "lone_surrogate" for flaw in flaws(frame)):
+        raise HangUp(NOT_A_JSON_OBJECT, "not_strict_json")
     if not isinstance(frame, dict):
         raise HangUp(NOT_A_JSON_OBJECT, "not_an_object")
+    if len(frame) > MEMBERS_LIMIT:
+        raise HangUp(NOT_A_JSON_OBJECT, "too_many_members")
     return frame
 
 

@@ -30,6 +30,7 @@ class Handshake:
     topics: tuple[str, ...]
     ticket: str | None = None
     address: str | None = None
+    forwarded_scheme: str | None = None  # By which a proxy says that it came.
 
     @property
     def has_credentials(self) -> bool:
@@ -54,6 +55,7 @@ def read_handshake(connection: HTTPConnection, *, query_token: bool) -> Handshak
         topics=tuple(topic for value in query.getlist("topics") for topic in value.split(",") if topic),
         ticket=query.get("ticket") or None,
         address=connection.client.host if connection.client else None,
+        forwarded_scheme=headers.get("x-forwarded-proto"),
     )
 
 

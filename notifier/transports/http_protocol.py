@@ -10,6 +10,7 @@ import sys
 from asyncio.transports import BaseTransport
 from functools import partial
 from http import HTTPStatus
+from math import inf
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -31,24 +32,33 @@ LINGER_SECONDS: Final = 2.0
 _TOO_LARGE: Final = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", f"the head is over {HEAD_LIMIT_BYTES} bytes"
 )
+_FULL: Final = refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "overload", "this replica has as many connections as it may have"
+)
 _INVALID: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request of HTTP/1.1")
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(self, *arguments: Any, most_connections: float = inf, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **options)
+        self._most_connections = most_connections
         self._is_in_head = True
         self._chunk_bytes = 0  # That are being read.
         self._received_bytes = 0  # Of the head, or of what follows it.
         self._is_deaf = False  # Set when nothing that still comes is read.
-        self._deadline: asyncio.TimerHandle | None = None  # None once the first head has come.
+        self._deadline: asyncio.TimerHandle | None = None  # While something has to come, and nobody else waits for it.
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Begin to wait for the first head; behind later ones stands the keep-alive time-out."""
+        """Begin to wait for the first head, unless there are too many connections: probes and the broker need some."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
+        if len(self.connections) > self._most_connections:
+            self._is_deaf = True
+            self.transport.write(_FULL)
+            self.transport.close()
+        else:
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -70,6 +80,18 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(_TOO_LARGE)
         elif self._received_bytes > REQUEST_LIMIT_BYTES or len(self.pipeline) > PIPELINE_LIMIT:
             self.transport.abort()
+        elif self._deadline is None and self._is_half_way():
+            self._wait()
+
+    def _is_half_way(self) -> bool:
+        """Whether a head, or the rest of a request that was answered, has begun; uvicorn stops its own timer then."""
+        if self._is_in_head:
+            return self._received_bytes > 0
+        cycle: RequestResponseCycle | None = self.cycle  # None for an upgrade, whose connection is not ours any more.
+        return cycle is not None and cycle.response_complete
+
+    def _wait(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def handle_websocket_upgrade(self) -> None:
         """Hand over to the WebSocket protocol; the parser leads back here, and the collector looks seldom."""

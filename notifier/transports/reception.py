@@ -36,6 +36,7 @@ class Door:
 
     Args:
         check_origin: (origin, scheme, host): whether pages from there may connect.
+        check_transport: (scheme of X-Forwarded-Proto): whether it may come in the clear.
         check_room: asked before anything is accepted: draining, overload.
         pace: (address): counts a handshake; waits for a moment, or raises, when there are too many.
         authenticate: from a token to its identity, at once; raises Unavailable when it might be known after a wait.
@@ -51,6 +52,7 @@ class Door:
     """
 
     check_origin: Callable[[str | None, str, str], None]
+    check_transport: Callable[[str | None], None]
     check_room: Callable[[], None]
     pace: Callable[[str | None], Awaitable[None]]
     authenticate: Authenticate
@@ -93,6 +95,7 @@ class Reception:
     def check(self, handshake: Handshake) -> None:
         """What is refused to everybody, whoever it is: a stranger's page, no room."""
         self.door.check_origin(handshake.origin, handshake.scheme, handshake.host)
+        self.door.check_transport(handshake.forwarded_scheme)
         self.door.check_room()
 
     async def pace(self, handshake: Handshake) -> None:

@@ -31,6 +31,8 @@ def refusal(status: HTTPStatus, code: str, detail: str) -> bytes:
     """A whole HTTP answer with a problem (RFC 9457), for requests that never reach the app."""
     body = _problem(status, code, detail)
     head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        head += f"Retry-After: {RETRY_SECONDS}\r\n"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
@@ -40,6 +42,8 @@ def _problem(status: HTTPStatus, code: str, detail: str) -> str:
 
 
 _CODES: Final = {HTTPStatus.NOT_FOUND: "not_found", HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error"}
+RETRY_SECONDS: Final = 5
+CLOSE_SECONDS: Final = 5.0  # A client that is not let in, or is sent away, has so long to answer the close.
 EARLY_FRAMES: Final = 100
 _UNREADABLE: Final = refusal(HTTPStatus.BAD_REQUEST, "request_invalid", "this is no request for a WebSocket")
 _TOO_LARGE: Final = refusal(
@@ -95,6 +99,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self.conn.__class__ = ServerLetter  # uvicorn has made it; another one would cost each handshake once more.
         self.conn.available_extensions = [SharedDeflate()] if self.config.ws_per_message_deflate else []
+        self.close_timeout = CLOSE_SECONDS
         self._unread_pongs = 0  # Written since the transport could not take more.
         self._early_frames = 0  # Before the connection is handed over.
 

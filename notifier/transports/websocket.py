@@ -151,8 +151,12 @@ class WebSocketSessions:
     def _detach(self, handed: HandedOver, handshake: Handshake, admitted: Admitted) -> None:
         """Open the session on the bare connection, in one turn of the event loop; nothing of it stays in ASGI."""
         socket = self._board.connect(handed)
-        session = self._reception.open(handshake, admitted, socket)
-        socket.begin(session, handed.messages)
+        try:
+            session = self._reception.open(handshake, admitted, socket)
+            socket.begin(session, handed.messages)
+        except BaseException:
+            socket.give_up()  # Nobody else knows the connection any more.
+            raise
 
     async def _converse(self, websocket: WebSocket, handshake: Handshake, admitted: Admitted) -> None:
         """Open the session, then read until the end, while the outlet's task writes."""

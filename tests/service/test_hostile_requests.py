@@ -1,16 +1,21 @@
 """Requests without end: a head, trailers, or nothing at all; each is cut, and the next good request works."""
 
 import asyncio
+import os
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
 from tests.replica import Replica
+from tests.service.client import session
 
 DEADLINE_SECONDS = 20.0
 MIB = 1024 * 1024
+EACH = 330 if os.environ.get("NOTIFIER_TEST_FULL") == "1" else 15
+GONE_SECONDS = 15.0
 
 
 async def flood(replica: Replica, begin: bytes, chunk: bytes, *, most_bytes: int) -> tuple[int, bytes]:
@@ -83,14 +88,56 @@ async def test_trailers_without_end_are_cut(replica: Replica) -> None:
     assert await is_well(replica)
 
 
-async def test_a_connection_that_never_finishes_its_first_head_is_closed(replica: Replica) -> None:
+GET = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: notifier.v1\r\n\r\n"
+)
+# What a client says, in two parts, and then nothing more.
+UNFINISHED = {
+    "silent": (b"", b""),
+    "half a head": (b"GET /ws HTTP/1.1\r\nHost:", b""),
+    "half a second head": (GET, b"GET /ws HTTP/1.1\r\nHost:"),
+    "the body of what was answered": (b"POST /notify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", b"{"),
+    "no token": (UPGRADE, b""),
+    "half a frame": (UPGRADE, b"\x81"),
+}
+
+
+async def lasted_seconds(replica: Replica, first: bytes, second: bytes) -> float:
+    """How long a client is endured that begins, and goes no further."""
     began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
-    writer.write(b"GET /ws HTTP/1.1\r\nHost:")
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            writer.write(first)
+            if second:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(second)
+            with suppress(ConnectionError):
+                while await reader.read(65_536):
+                    pass
+    finally:
+        writer.close()
+    return time.monotonic() - began
 
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        rest = await reader.read()
 
-    assert rest == b""
-    assert time.monotonic() - began > 5
-    writer.close()
+async def test_who_begins_and_goes_no_further_is_gone_in_time_and_delays_nobody(replica: Replica) -> None:
+    """T-34; checklist 3.1.6, 3.1.12, 3.3.27; sharp edges 2.1 (no header or request time-out)."""
+    handshakes: list[float] = []
+
+    async def enter_now_and_then() -> None:
+        while True:
+            began = time.monotonic()
+            async with session(replica.ws_url, "brisk"):
+                handshakes.append(time.monotonic() - began)
+            await asyncio.sleep(0.2)
+
+    entering = asyncio.create_task(enter_now_and_then())
+    crowd = [asyncio.gather(*[lasted_seconds(replica, *said) for _ in range(EACH)]) for said in UNFINISHED.values()]
+    lasted = dict(zip(UNFINISHED, map(max, await asyncio.gather(*crowd)), strict=True))
+    entering.cancel()
+
+    assert {name: seconds for name, seconds in lasted.items() if seconds > GONE_SECONDS} == {}
+    assert min(lasted.values()) > 4
+    assert sorted(handshakes)[int(len(handshakes) * 0.99)] < 1

@@ -221,7 +221,11 @@ async def test_topics_that_are_no_names_are_denied_whatever_they_hold(replica: R
         ("{", (4400, "not_json")),
         ("", (4400, "not_json")),
         ("[" * 5_000, (4400, "not_json")),
-        ('{"ref":' + "9" * 5_000 + "}", (4400, "not_json")),
+        ('{"ref":' + "9" * 5_000 + "}", (4400, "not_strict_json")),
+        ('{"type":"ping","type":"auth"}', (4400, "not_strict_json")),
+        ('{"type":"ping","ref":NaN}', (4400, "not_strict_json")),
+        ('{"type":"ping","x":' + "[" * 8 + "]" * 8 + "}", (4400, "not_strict_json")),
+        ("{" + ",".join(f'"{number}":0' for number in range(33)) + "}", (4400, "too_many_members")),
     ],
 )
 async def test_what_is_no_json_object_in_text_ends_the_session(
