@@ -75,6 +75,9 @@ class EventStreams:
                 self._open(opening, detached(self._board, taking["hand_over"]()))
             else:
                 await self._stay(opening, receive, send)
+        except NotifierError as error:  # Revoked while the head was on its way: whoever comes back is told.
+            self._reception.note_refusal(error.code, opening.handshake.address)
+            await send({"type": "http.response.body"})
         except OSError:
             self._reception.dismiss(opening.admitted)
             self._reception.count("client_gone")

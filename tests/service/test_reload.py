@@ -30,12 +30,14 @@ class Mounted:
         self.write("origins", "https://other.example")
         self.write("send", "1000/day")
         self.write("level", "info")
+        self.write("tickets", "o" * 32)
         named = {
             "ACCESS__ISSUERS": "issuers",
             "ACCESS__TOPIC_RULES": "rules",
             "HTTP__ALLOWED_ORIGINS": "origins",
             "LIMITS__SEND": "send",
             "TELEMETRY__LOG_LEVEL": "level",
+            "ACCESS__TICKET_SECRETS": "tickets",
         }
         files = {f"NOTIFIER_{name}_FILE": str(directory / file) for name, file in named.items()}
         self.replica = Replica(directory / "replica.log", {"NOTIFIER_INSECURE": "false", **files})
@@ -90,12 +92,15 @@ async def test_keys_rules_origins_and_limits_are_taken_over_and_sessions_stay(mo
             client = Client(connection)
             welcome = await client.frame("welcome")
             before = await backend.post("/notify", json=BODY, headers=old)
+            ticket = (await backend.post("/ticket", headers=old)).json()["ticket"]
             mounted.write("key", NEW_KEY)
             mounted.write("rules", '[{"match": {"any": true}, "allow": ["news"]}]')
             mounted.write("origins", PAGE)
             mounted.write("send", "1/day")
+            mounted.write("tickets", "n" * 32)
             line = await mounted.reload("settings reloaded")
             refused = await backend.post("/notify", json=BODY, headers=old)
+            late = await backend.get("/events", params={"ticket": ticket}, headers={"Origin": PAGE})
             after = await backend.post("/notify", json=BODY, headers=new)
             over = await backend.post("/notify", json=BODY, headers=new)
             arrived = [(await client.notification())["id"] for _ in range(2)]
@@ -110,8 +115,10 @@ async def test_keys_rules_origins_and_limits_are_taken_over_and_sessions_stay(mo
     assert line["changed"] == [
         "NOTIFIER_HTTP__ALLOWED_ORIGINS",
         "NOTIFIER_ACCESS__TOPIC_RULES",
+        "NOTIFIER_ACCESS__TICKET_SECRETS",
         "NOTIFIER_LIMITS__SEND",
     ]
+    assert (late.status_code, late.json()["code"]) == (401, "ticket_invalid")
     assert (refused.status_code, refused.json()["code"]) == (401, "token_invalid")
     assert (after.status_code, after.headers.get("access-control-allow-origin")) == (202, PAGE)
     assert over.status_code == 429
