@@ -146,7 +146,13 @@ class Service:
         self.queue_door = (
             None
             if settings.queue_url is None
-            else build_queue_door(settings, self.pipeline, self._check_open, begin_trace=begin_trace)
+            else build_queue_door(
+                settings,
+                self.pipeline,
+                self._check_open,
+                spend_tenant=lambda tenant, cost: self.limits.spend(TENANT, tenant, cost),
+                begin_trace=begin_trace,
+            )
         )
 
     def _build_canary(self) -> Canary | None:

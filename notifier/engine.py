@@ -9,6 +9,7 @@ from notifier.broker.rotation import RotatingUrl
 from notifier.broker.topology import Names, Topology, control_topology, journal_topology, prepare, request_topology
 from notifier.core.pipeline import Pipeline
 from notifier.ingress.amqp import BeginTrace, QueueDoor
+from notifier.ingress.held import SpendTenant
 from notifier.journal.control import RabbitControl
 from notifier.journal.rabbitmq import RabbitJournal
 from notifier.settings import Settings
@@ -50,6 +51,7 @@ def build_queue_door(
     pipeline: Pipeline,
     check_journal: Callable[[], Awaitable[None]],
     *,
+    spend_tenant: SpendTenant,
     begin_trace: BeginTrace | None = None,
 ) -> QueueDoor:
     """The door for requests from the queue that the settings name; they must name one."""
@@ -62,7 +64,9 @@ def build_queue_door(
         dead_letters=names.dead_letters,
         prepare=partial(prepare, topology=topology, declares=settings.broker.declare),
         check_journal=check_journal,
+        spend_tenant=spend_tenant,
         prefetch=settings.queue.prefetch,
+        held=settings.queue.held,
         require_message_id=settings.queue.require_message_id,
         begin_trace=begin_trace,
     )
@@ -73,6 +77,7 @@ def queue_readings(door: QueueDoor) -> Mapping[str, Reading]:
     return {
         "notifier_queue_consuming": lambda: door.is_consuming,
         "notifier_queue_accepted_total": lambda: door.accepted,
+        "notifier_queue_held": lambda: len(door.held),
         "notifier_queue_dead_lettered_total": door.refused.total,
         "notifier_queue_connections_lost_total": lambda: door.losses.count,
     }

@@ -1,11 +1,13 @@
 """The queue door: requests from a RabbitMQ queue, from a message to the pipeline and back to an acknowledgement.
 
 A message is acknowledged after the journal has confirmed it, or after it was confirmed as a dead letter. Messages are
-taken in the order of the queue, as many at a time as are there, so the order of a publisher is kept.
+taken in the order of the queue, as many at a time as are there, so the order of a publisher is kept. Those of a tenant
+that is over its limit are set aside meanwhile (`held.py`): they wait, and are never refused for it.
 """
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
@@ -19,6 +21,7 @@ from notifier.broker.losses import Losses
 from notifier.core.envelope import Envelope
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.pipeline import Appended, Pipeline
+from notifier.ingress.held import Held, SpendTenant
 from notifier.ingress.letters import Letters
 from notifier.ingress.requests import MessageTrace, Taken, at_item, read_message
 
@@ -37,7 +40,9 @@ class QueueDoor:
         dead_letters: the exchange for what cannot be sent.
         prepare: declares or checks what is needed, on a connection that was just opened. Raises BrokerError.
         check_journal: raises Unavailable while nothing can be appended: then nothing is taken either.
+        spend_tenant: takes what a tenant sends out of its allowance; what is too much waits.
         prefetch: messages taken and not yet acknowledged.
+        held: those beyond, which wait for the allowance of their tenants.
         require_message_id: whether a message without an id, which cannot be told from its redelivery, is refused.
         begin_trace: None while traces are off.
     """
@@ -51,7 +56,9 @@ class QueueDoor:
         dead_letters: str,
         prepare: Callable[[Connection], Awaitable[None]],
         check_journal: Callable[[], Awaitable[None]],
+        spend_tenant: SpendTenant,
         prefetch: int = 200,
+        held: int = 500,
         require_message_id: bool = True,
         begin_trace: BeginTrace | None = None,
     ) -> None:
@@ -63,7 +70,8 @@ class QueueDoor:
         self._queue = queue
         self._prepare = prepare
         self._check_journal = check_journal
-        self._prefetch = prefetch
+        self._prefetch = prefetch + held
+        self.held = Held(spend_tenant, capacity=held)
         self._require_message_id = require_message_id
         self._begin_trace = begin_trace
         self.is_consuming = False
@@ -90,6 +98,7 @@ class QueueDoor:
 
     async def _take(self, connection: Connection, backoff: Backoff) -> None:
         consumer = await Consumer.open(connection, self._queue, prefetch=self._prefetch)
+        self.held.clear()
         self.is_consuming = True
         self.losses.end()
         while True:
@@ -97,15 +106,35 @@ class QueueDoor:
             backoff.reset()
 
     async def _next(self, consumer: Consumer) -> list[Taken]:
-        """Wait for a message, and take with it what else is there, up to some MiB."""
-        taken = [self._read(await consumer.get())]
-        size = len(taken[0].message.body)
-        while not consumer.is_empty and size < TAKEN_BYTES:
-            taken.append(self._read(await consumer.get()))
-            size += len(taken[-1].message.body)
-            if len(taken) % 8 == 0:
+        """Wait for a message that may go on, and take with it what else is there, up to some MiB."""
+        taken = await self.held.due()
+        size = count = 0
+        while not taken or (not consumer.is_empty and size < TAKEN_BYTES and self.held.has_room):
+            message = await self._message(consumer)
+            if message is None:
+                taken += await self.held.due()
+                continue
+            each = self._read(message)
+            size, count = size + len(message.body), count + 1
+            if await self.held.passes(each):
+                taken.append(each)
+            if count % 8 == 0:
                 await asyncio.sleep(0)  # Reading much must not hold the event loop; a turn costs as much as a message.
         return taken
+
+    async def _message(self, consumer: Consumer) -> AbstractIncomingMessage | None:
+        """The next message; None when one that is held is due first, or there is no room for another."""
+        if not self.held:
+            return await consumer.get()
+        wait_seconds = max(0.0, self.held.due_at - time.monotonic())
+        if not self.held.has_room:
+            await asyncio.sleep(wait_seconds)
+            return None
+        try:
+            async with asyncio.timeout(wait_seconds):
+                return await consumer.get()
+        except TimeoutError:
+            return None
 
     def _read(self, message: AbstractIncomingMessage) -> Taken:
         trace = None if self._begin_trace is None else self._begin_trace(message.headers, message.message_id)
@@ -133,10 +162,18 @@ class QueueDoor:
                 await self._letters.give_up(each.message, each.error)
                 self.refused[each.error.code] += 1
                 log.warning("message dead-lettered", extra=_described(each, each.error))
-        await taken[-1].message.ack(multiple=True)
+        await self._acknowledge(taken)
         if self._begin_trace is not None:
             _end_traces(taken)
         self._letters.answer(taken, appended)
+
+    async def _acknowledge(self, taken: Sequence[Taken]) -> None:
+        """All at once, unless some that came before them are held, which that would acknowledge as well."""
+        if self.held:
+            for each in taken:
+                await each.message.ack()
+        else:
+            await max(taken, key=lambda each: each.message.delivery_tag or 0).message.ack(multiple=True)
 
     async def _append(self, envelopes: Sequence[Envelope]) -> Appended:
         """Try until the journal has them: they are safe in the queue meanwhile."""

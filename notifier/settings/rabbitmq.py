@@ -58,6 +58,9 @@ class Queue(Group):
     require_message_id: bool = Field(True, description="Refuse a message without one: its redelivery would repeat it.")
     ordered: bool = Field(True, description="One replica takes requests at a time, which keeps a publisher's order.")
     prefetch: int = Field(50, gt=0, le=2_000, description="Messages taken and not yet acknowledged, at most.")
+    held: int = Field(
+        500, gt=0, le=5_000, description="Beside them: those that wait, their tenant being over its limit."
+    )
 
 
 class Broker(Group):

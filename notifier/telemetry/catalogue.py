@@ -134,7 +134,7 @@ _FAMILIES: Final = (
     Family(
         "notifier_limited_total",
         "counter",
-        "Refusals by the limit: address, send, batch, broadcast, tenant (a message that has to wait counts as one); "
+        "Refusals by the limit: address, send, batch, broadcast, tenant (also what has to wait in the queue); "
         "of handshakes: address_handshakes, handshakes, process, loop_lag, memory; sessions_user, sessions_tenant, "
         "sessions_address.",
         ("limit",),
@@ -218,6 +218,7 @@ _FAMILIES: Final = (
         part="queue",
     ),
     Family("notifier_queue_accepted_total", "counter", "Messages sent on.", part="queue"),
+    Family("notifier_queue_held", "gauge", "Messages set aside while their tenant is over its limit.", part="queue"),
     Family(
         "notifier_queue_dead_lettered_total", "counter", "Messages given up because of what they say.", part="queue"
     ),
