@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.replica import Replica
 from tests.service.client import PROTOCOL, Client, bare, complaints, eventually, refusal, session, sessions_of
@@ -125,6 +126,28 @@ async def test_a_session_that_is_behind_is_closed_as_well(replica: Replica, revo
 
         await eventually(is_gone, WITHIN_SECONDS)
     assert behind["state"] == "behind"
+
+
+async def test_nobody_slips_in_at_the_moment_of_the_revocation(replica: Replica, revoker: httpx.AsyncClient) -> None:
+    """Between the check of a token and its session lie waits, for the handshake and for a first frame."""
+    stale = issued("racer")
+    offered = [PROTOCOL, f"bearer.{stale}"]
+
+    async def race(delay_seconds: float) -> tuple[int, str]:
+        await asyncio.sleep(delay_seconds)
+        try:
+            async with bare(replica.ws_url, subprotocols=offered) as client:
+                return await client.closed()
+        except InvalidStatus as refused:
+            return refused.response.status_code, ""
+
+    async with asyncio.TaskGroup() as tasks:
+        races = [tasks.create_task(race(number * 0.002)) for number in range(40)]
+        await asyncio.sleep(0.05)
+        await revoke(revoker, user="racer")
+
+    assert {each.result() for each in races} <= {REVOKED, (401, "")}
+    assert await sessions_of(replica.operations_url, "racer") == []
 
 
 async def test_a_session_goes_with_its_token_and_other_sessions_stay(
