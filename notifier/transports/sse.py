@@ -13,13 +13,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notifier.core.errors import Forbidden, NotifierError, Unauthenticated
+from notifier.core.ports import CloseReason
 from notifier.core.session import Session
 from notifier.transports.bare import Board
 from notifier.transports.frames import Retry
 from notifier.transports.handshake import Handshake, read_handshake
 from notifier.transports.http_protocol import STREAM
 from notifier.transports.reception import Admitted, Reception
-from notifier.transports.stream import AsgiStream, DetachedStream, detached
+from notifier.transports.stream import AsgiStream, DetachedStream, detached, last_words
 
 MEDIA_TYPE: Final = "text/event-stream"
 # A browser's EventSource waits so long before it comes back by itself; spread, so that not all come at once.
@@ -75,9 +76,10 @@ class EventStreams:
                 self._open(opening, detached(self._board, taking["hand_over"]()))
             else:
                 await self._stay(opening, receive, send)
-        except NotifierError as error:  # Revoked while the head was on its way: whoever comes back is told.
+        except NotifierError as error:  # Revoked while the head was on its way: what is left to say goes into the body.
             self._reception.note_refusal(error.code, opening.handshake.address)
-            await send({"type": "http.response.body"})
+            words = last_words(CloseReason.TOKEN_REVOKED)
+            await send({"type": "http.response.body", "body": words.event if words else b""})
         except OSError:
             self._reception.dismiss(opening.admitted)
             self._reception.count("client_gone")
