@@ -31,7 +31,7 @@ class Steadiness:
     Args:
         memory_bytes: the median of the last third of the samples.
         memory_slope: bytes an hour: the median of the slopes between all pairs of samples, which a peak leaves alone.
-        descriptors, tasks: the median of the last third of the samples less that of the first.
+        descriptors, tasks: the floor of the last third of the samples less that of the first: a burst is no leak.
     """
 
     seconds: float
@@ -50,8 +50,8 @@ class Steadiness:
             samples[-1].at - samples[0].at,
             median(sample.memory_bytes for sample in last),
             median(_memory_slope(before, after) for before, after in _pairs(samples)) * HOUR_SECONDS,
-            median(sample.descriptors for sample in last) - median(sample.descriptors for sample in first),
-            median(sample.tasks for sample in last) - median(sample.tasks for sample in first),
+            _floor([sample.descriptors for sample in last]) - _floor([sample.descriptors for sample in first]),
+            _floor([sample.tasks for sample in last]) - _floor([sample.tasks for sample in first]),
         )
 
     @property
@@ -77,6 +77,11 @@ class Steadiness:
             f"memory {self.memory_bytes / MIB:6.1f} MiB, {self.memory_growth / MIB:+5.2f} MiB in {self.seconds:.0f} s "
             f"({self.memory_slope / MIB:+6.2f} MiB an hour); descriptors {self.descriptors:+g}, tasks {self.tasks:+g}"
         )
+
+
+def _floor(values: Sequence[float]) -> float:
+    """What a tenth of them are at most."""
+    return sorted(values)[len(values) // 10]
 
 
 def _pairs(samples: Sequence[Sample]) -> Iterable[tuple[Sample, Sample]]:
