@@ -7,7 +7,7 @@ from typing import Final, Literal
 from notifier.access.development import mint
 from notifier.access.key_fetch import KeyPlace
 from notifier.access.key_pool import KeyPool
-from notifier.access.keys import KeyMaterial, KeySet, check_algorithms, load_keys
+from notifier.access.keys import KeyMaterial, KeySet, check_algorithms, load_keys, ready_key
 from notifier.access.origins import OriginPolicy
 from notifier.access.remote_keys import Pace, RemoteKeys
 from notifier.access.tickets import SECRET_BYTES, Tickets
@@ -140,7 +140,7 @@ def _remote(configured: IssuerSettings, pool: KeyPool) -> RemoteKeys:
 def _development_issuer(default_tenant: str | None) -> Issuer:
     return Issuer(
         issuer=DEVELOPMENT_ISSUER,
-        keys=load_keys([KeyMaterial(DEVELOPMENT_SECRET)], ["HS256"]),
+        keys=KeySet([ready_key(DEVELOPMENT_SECRET.encode(), "HS256", None)]),  # Everybody knows it: loopback only.
         algorithms=("HS256",),
         audiences=frozenset({DEVELOPMENT_AUDIENCE}),
         default_tenant=default_tenant,

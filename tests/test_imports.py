@@ -214,6 +214,17 @@ def is_empty(value: ast.expr) -> bool:
     return False
 
 
+def test_python_jose_stays_where_tokens_are_verified_and_minted() -> None:
+    """Sharp edges 2.6: it can be swapped there."""
+    users = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if any(found.target.split(".")[0] == "jose" for found in imports_of(path, ROOT))
+    }
+
+    assert users == {"access/tokens.py", "access/keys.py", "access/development.py"}
+
+
 def test_imports_point_one_way() -> None:
     assert wall_violations(ROOT) == []
 

@@ -19,6 +19,16 @@ ALGORITHMS: Final = tuple(f"{family}{bits}" for family in ("HS", "RS", "ES") for
 KID_LIMIT: Final = 256
 _SECRET_MINIMUM_BYTES: Final = 32
 RSA_MINIMUM_BITS: Final = 2_048
+# From documentation, tutorials and our own code: whoever can read them could sign tokens.
+_PLACEHOLDERS: Final = (
+    b"a-string-secret-at-least-256-bits-long",
+    b"a-valid-string-secret-that-is-at-least-512-bits-long",
+    b"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    b"for development on loopback only",
+    *(word + tail for word in (b"change", b"replace") for tail in (b"me", b"-me", b"_me", b" me", b"-this", b"_this")),
+    *(b"your" + dash + word for dash in (b"-", b"_", b" ") for word in (b"secret", b"256-bit", b"super")),
+    b"placeholder",
+)
 _CURVES: Final[Mapping[str, str]] = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 
@@ -87,9 +97,9 @@ def load_keys(materials: Sequence[KeyMaterial], algorithms: Sequence[str]) -> Ke
     return KeySet(ready)
 
 
-def ready_key(pem: bytes, algorithm: str, kid: str | None) -> ReadyKey:
-    """Prepare a public key that was checked to fit the algorithm."""
-    return ReadyKey(algorithm, jwk.construct(pem, algorithm), kid)
+def ready_key(material: bytes, algorithm: str, kid: str | None) -> ReadyKey:
+    """Prepare a public key, or a secret, that was checked to fit the algorithm."""
+    return ReadyKey(algorithm, jwk.construct(material, algorithm), kid)
 
 
 def check_algorithms(algorithms: Sequence[str]) -> str:
@@ -138,6 +148,8 @@ def _ready_keys(material: KeyMaterial, family: str, algorithms: Sequence[str]) -
 def _secret(data: bytes, label: str) -> bytes:
     if len(data) < _SECRET_MINIMUM_BYTES:
         raise ValueError(f"{label} has {len(data)} bytes; an HS secret has at least {_SECRET_MINIMUM_BYTES}")
+    if any(placeholder in data.lower() for placeholder in _PLACEHOLDERS):
+        raise ValueError(f"{label} is a placeholder that others know as well: make one with openssl rand -base64 48")
     if any(_is_key_material(form) for form in (data, _without_base64(data))):
         raise ValueError(
             f"{label} is a public or private key, a certificate or a JWK, not a secret: whoever knows the public part "

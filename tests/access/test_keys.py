@@ -32,7 +32,7 @@ def refusal(material: str | bytes, *algorithms: str) -> str:
 
 @pytest.mark.parametrize("form", ["pem", "ssh", "der", "der with newline", "base64 of der", "pkcs1", "pkcs1 der"])
 def test_public_key_is_no_secret(rsa_keys: Pair, form: str) -> None:
-    """Whoever has the public key could sign tokens."""
+    """3.2.14, 2.6 (CVE-2024-33663, and DER): whoever has the public key could sign tokens."""
     pkcs1 = serialization.PublicFormat.PKCS1
     forms: dict[str, str | bytes] = {
         "pem": rsa_keys.public_pem,
@@ -75,7 +75,27 @@ def test_jwk_is_no_secret() -> None:
     assert "not a secret" in refusal(json.dumps({"kty": "oct", "k": "c2VjcmV0" * 5}), "HS256")
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "a-string-secret-at-least-256-bits-long",
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "CHANGEME-CHANGEME-CHANGEME-CHANGEME",
+        "please change-this before production",
+        "your-256-bit-secret-your-256-bit-secret",
+        "for development on loopback only, not a secret",
+    ],
+)
+def test_placeholder_is_no_secret(secret: str) -> None:
+    """3.2.15: from jwt.io, from FastAPI's tutorial, from sample files, and our own for development."""
+    text = refusal(secret, "HS256")
+
+    assert "is a placeholder" in text
+    assert secret not in text
+
+
 def test_short_secret_is_refused_without_showing_it() -> None:
+    """3.2.15, 2.6: python-jose takes an empty one."""
     text = refusal("x" * 31, "HS256")
 
     assert "31 bytes" in text
@@ -94,6 +114,7 @@ def test_secret_of_32_bytes_is_taken(secret: str | bytes) -> None:
 
 
 def test_rsa_1024_is_refused(weak_rsa_keys: Pair) -> None:
+    """3.2.15, 2.6: python-jose takes it."""
     assert "1024 bits" in refusal(weak_rsa_keys.public_pem, "RS256")
 
 
@@ -108,6 +129,7 @@ def test_private_key_is_refused(rsa_keys: Pair) -> None:
 
 
 def test_ec_key_on_another_curve_is_refused(p256_keys: Pair) -> None:
+    """3.2.15."""
     assert "secp256r1, which is not the curve of ES384" in refusal(p256_keys.public_pem, "ES384")
 
 
@@ -146,6 +168,7 @@ def test_unreadable_key_is_refused(material: str) -> None:
     ],
 )
 def test_algorithms_are_one_known_family(algorithms: tuple[str, ...], complaint: str) -> None:
+    """3.2.14: symmetric and asymmetric never together."""
     with pytest.raises(ValueError, match=complaint):
         check_algorithms(algorithms)
 
@@ -167,6 +190,7 @@ def test_two_keys_with_one_kid_are_refused() -> None:
 
 
 def test_known_kid_finds_its_key_alone() -> None:
+    """3.2.16, 2.6: python-jose would try them all."""
     keys = load_keys([KeyMaterial(SECRET, "a"), KeyMaterial(SECRET[::-1], "b")], ("HS256",))
 
     assert len(keys.find("a", "HS256")) == 1
@@ -199,3 +223,11 @@ def test_algorithm_outside_the_list_finds_nothing() -> None:
 
 def test_key_material_does_not_show_in_its_repr() -> None:
     assert SECRET not in repr(KeyMaterial(SECRET, "a"))
+
+
+def test_a_key_is_constructed_once(rsa_keys: Pair) -> None:
+    """2.6: verifying with one that is ready takes half the time."""
+    keys = load_keys([KeyMaterial(rsa_keys.public_pem, "a")], ("RS256",))
+
+    assert keys.find("a", "RS256")[0] is keys.find("a", "RS256")[0]
+    assert type(keys.find("a", "RS256")[0]).__module__ == "jose.backends.cryptography_backend"

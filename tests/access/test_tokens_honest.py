@@ -312,6 +312,7 @@ def test_sessions_with_the_same_rules_share_patterns() -> None:
 
 
 def test_token_seen_again_is_not_verified_again() -> None:
+    """3.2.20."""
     gate, signed = verifier(), token()
 
     assert gate.verify(signed) is gate.verify(signed)

@@ -77,6 +77,8 @@ HEADERS = {
     "alg is a number": (headed(alg=256), "alg is not among"),
     "alg is null": (headed(alg=None), "alg is not among"),
     "alg twice": (forged('{"alg":"HS256","alg":"HS256"}'), "two members of one name"),
+    "alg PS256": (headed(alg="PS256"), "alg is not among"),
+    "alg EdDSA": (headed(alg="EdDSA"), "alg is not among"),
     "kid is a path": (headed(kid="../../../../dev/null"), "kid is not known"),
     "kid is SQL": (headed(kid="x' UNION SELECT 'secret' --"), "kid is not known"),
     "kid is a URL": (headed(kid="https://evil.example/key.pem"), "kid is not known"),
@@ -224,6 +226,7 @@ def quickest(action: Callable[[], object], tries: int = 5) -> float:
 
 @pytest.mark.parametrize(("hostile", "why"), CORPUS.values(), ids=CORPUS)
 def test_hostile_token_is_refused_for_its_fault(hostile: str, why: str) -> None:
+    """T-53; 3.2.16 (header), 3.2.17 (claims), 3.2.18 (length, shape); 2.6: what python-jose takes or lets escape."""
     refused = refusal(hostile)
 
     assert refused.code == "token_invalid"
@@ -232,6 +235,7 @@ def test_hostile_token_is_refused_for_its_fault(hostile: str, why: str) -> None:
 
 @pytest.mark.parametrize("hostile", [hostile for hostile, _ in CORPUS.values()], ids=CORPUS)
 def test_refusal_tells_nothing_of_the_token(hostile: str, caplog: pytest.LogCaptureFixture) -> None:
+    """T-53."""
     caplog.set_level(logging.DEBUG)
     refused = refusal(hostile)
     told = f"{refused} {refused.detail} {refused.reason} {caplog.text}"
@@ -244,6 +248,7 @@ def test_refusal_tells_nothing_of_the_token(hostile: str, caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("hostile", [hostile for hostile, _ in CORPUS.values()], ids=CORPUS)
 def test_refusal_is_fast(hostile: str) -> None:
+    """T-53: 5 ms; 3.2.18, 2.6: a token of 3 MB took 58 ms where nothing stops it before it is decoded."""
     assert quickest(lambda: refusal(hostile)) < FAST_SECONDS
 
 
@@ -265,6 +270,7 @@ def test_expired_token_with_another_fault_is_invalid() -> None:
 
 @pytest.mark.parametrize("form", ["pem", "ssh", "der"])
 def test_public_key_does_not_work_as_a_secret(rsa_keys: Pair, form: str) -> None:
+    """T-53; 3.2.14, 2.6: the confusion of algorithms."""
     secret = {
         "pem": rsa_keys.public_pem.encode(),
         "ssh": rsa_keys.public_ssh.encode(),
@@ -284,6 +290,7 @@ def test_hmac_signature_under_an_rsa_header_is_refused(rsa_keys: Pair) -> None:
 
 
 def test_token_signed_with_rsa_1024_is_refused(rsa_keys: Pair, weak_rsa_keys: Pair) -> None:
+    """T-53."""
     hostile = token(key=weak_rsa_keys.private_pem, alg="RS256")
 
     assert "signature was not made" in refusal(hostile, issuer(rsa_keys.public_pem, ("RS256",))).reason
@@ -406,6 +413,6 @@ def test_signed_nonsense_is_an_identity_or_unauthenticated(body: dict[str, objec
 
 
 def test_python_jose_takes_a_list_of_algorithms() -> None:
-    """A string would be searched for substrings: here "RS25" would pass as the name of an algorithm."""
+    """2.6: a string would be searched for substrings: here "RS25" would pass as the name of an algorithm."""
     with pytest.raises(JWSError, match="not allowed"):
         jws.verify(forged({"alg": "HS25"}), SECRET, ["HS256"])

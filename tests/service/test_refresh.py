@@ -20,7 +20,7 @@ LIFE_SECONDS = 4
 async def test_a_notice_comes_in_the_last_quarter_of_a_tokens_life_and_4401_at_its_end(
     start_replica: StartReplica,
 ) -> None:
-    """The service looks at its clock every quarter of a heartbeat; so a short life wants a quick heart."""
+    """T-50, 3.1.9. The service looks at its clock every quarter of a heartbeat; so a short life wants a quick heart."""
     quick = start_replica(SESSIONS__HEARTBEAT_SECONDS="0.4")
 
     async with session(quick.ws_url, "brief", lifetime_seconds=LIFE_SECONDS) as client:
@@ -39,6 +39,7 @@ async def test_a_notice_comes_in_the_last_quarter_of_a_tokens_life_and_4401_at_i
 
 
 async def test_a_refreshed_session_outlives_its_first_token(replica: Replica) -> None:
+    """T-50: the same socket."""
     async with (
         session(replica.ws_url, "fresh", lifetime_seconds=2) as client,
         session(replica.ws_url, "stale", lifetime_seconds=2) as control,
@@ -56,6 +57,8 @@ async def test_a_refreshed_session_outlives_its_first_token(replica: Replica) ->
 async def test_roles_and_topics_of_the_new_token_count_from_then_on(
     replica: Replica, backend: httpx.AsyncClient
 ) -> None:
+    """T-50, T-52: whatever it adds is taken, and what it no longer has is gone."""
+
     async def sent(**audience: Any) -> str:
         answer = await backend.post("/notify", json={"to": audience, "type": "t", "title": "x"})
         identifier: str = answer.json()["id"]
@@ -118,6 +121,7 @@ async def test_nothing_is_lost_while_a_session_refreshes(replica: Replica, backe
 async def test_a_refresh_that_is_no_good_ends_the_session(
     replica: Replica, fresh: str, expected: tuple[int, str]
 ) -> None:
+    """T-50: closes for good, but for a token that has expired."""
     async with session(replica.ws_url, "owner") as client:
         await client.say(type="refresh", token=fresh)
 
