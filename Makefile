@@ -56,10 +56,11 @@ bench-peers: $(VENV)/.dev ## Compare with nchan, NATS and Mosquitto, in half an 
 figures: $(VENV)/.dev ## Draw docs/figures anew from what bench-peers measured last
 	@$(BIN)/python -m tests.benchmarks.chart build/bench-peers.json docs/figures/cpu-per-delivery.svg
 
-openapi: $(VENV)/.server ## Write openapi/openapi.json anew from the code
+openapi: $(VENV)/.dev ## Write openapi/openapi.json and asyncapi.yaml anew from the code
 	@mkdir -p openapi
 	@$(BIN)/notifier openapi > openapi/openapi.json.new || { rm -f openapi/openapi.json.new; exit 1; }
 	@mv openapi/openapi.json.new openapi/openapi.json
+	@$(BIN)/python -m scripts.write_asyncapi
 
 client: ## Build what is served of the JavaScript client anew; needs npm
 	@cd tests/web && npm=$$(../../scripts/find_npm.sh) && "$$npm" ci --no-audit --no-fund && "$$npm" run build

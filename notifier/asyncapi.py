@@ -32,8 +32,8 @@ def describe() -> dict[str, Any]:
             "title": "notifier",
             "version": version("notifier-push"),
             "description": (
-                "Sessions over WebSocket and SSE, and the request queue. Within notifier.v1 changes are additive: ignore "
-                "types and fields that you do not know."
+                "Sessions over WebSocket and SSE, and the request queue. Within notifier.v1 changes are additive: "
+                "ignore types and fields that you do not know."
             ),
             "license": {"name": "MIT"},
         },
@@ -75,7 +75,7 @@ def _channels() -> dict[str, Any]:
     return {
         "socket": {
             "address": "/ws",
-            "description": "JSON in text frames, of at most 16 KiB from a client. docs/protocol.md says what follows what.",
+            "description": "JSON in text frames, of at most 16 KiB from a client; docs/protocol.md says in which order.",
             "servers": [{"$ref": "#/servers/sessions"}],
             "messages": _of(*FROM_SERVICE, *FROM_CLIENT),
             "bindings": {"ws": {"method": "GET", "query": query, "headers": protocol}},
@@ -83,8 +83,8 @@ def _channels() -> dict[str, Any]:
         "stream": {
             "address": "/events",
             "description": (
-                "Server-sent events: `data` is the JSON of the frame, `id` its position. A block with an `id` alone is a "
-                "heartbeat. `Last-Event-ID` counts before `position`."
+                "Server-sent events: `data` is the JSON of the frame, `id` its position. A block with an `id` alone "
+                "is a heartbeat. `Last-Event-ID` counts before `position`."
             ),
             "servers": [{"$ref": "#/servers/streams"}],
             "messages": _of(*OVER_SSE),

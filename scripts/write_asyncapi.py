@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from notifier.asyncapi import describe
 
@@ -11,7 +11,8 @@ DOCUMENT: Final = Path(__file__).parent.parent / "openapi/asyncapi.yaml"
 
 
 def rendered() -> str:
-    return yaml.safe_dump(describe(), sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.safe_dump(describe(), sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jsonschema_rs
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 DOCUMENT: Final = Path(__file__).parent.parent / "openapi/asyncapi.yaml"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from notifier.transports.messages import FROM_CLIENT, FROM_SERVICE
 from scripts.write_asyncapi import DOCUMENT, rendered

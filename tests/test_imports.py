@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "counts": frozenset({"settings", "access", "telemetry"}),
     "engine": frozenset({"settings", "broker", "journal", "ingress", "telemetry", "core"}),
     "assets": frozenset(),
+    "asyncapi": frozenset({"broker", "ingress", "transports"}),
     "revoking": frozenset({"settings", "engine", "access", "journal", "ingress", "telemetry", "core"}),
     "app": ALL - {"cli", "demo", "server", "reload"},
     "reload": frozenset({"app", "broker", "settings"}),

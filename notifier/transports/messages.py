@@ -1,7 +1,7 @@
 """What is said in a session, in both directions, as models: the AsyncAPI document is made of them.
 
-Nothing at run time goes by them: frames are bytes that are made once (frames.py), and what a client says is read by hand
-(conversation.py). The tests hold every frame that they see against them.
+Nothing at run time goes by them: frames are bytes that are made once (frames.py), and what a client says is read by
+hand (conversation.py). The tests hold every frame that they see against them.
 """
 
 from typing import Annotated, Any, Literal
@@ -47,7 +47,7 @@ class DeliveredNotification(BaseModel):
     topics: list[str] | None = Field(default=None, description="Only where it went to topics alone.")
 
 
-# -- from the service ----------------------------------------------------------------------------------------------------
+# -- from the service ------------------------------------------------------------------------------------------------
 
 
 class Welcome(BaseModel):
@@ -158,7 +158,7 @@ class Reconnect(BaseModel):
     position: Place
 
 
-# -- from the client -----------------------------------------------------------------------------------------------------
+# -- from the client -------------------------------------------------------------------------------------------------
 
 Topics = Annotated[list[str], Field(max_length=100)]
 OwnRef = Annotated[str | int | None, Field(description="Comes back in the answer; at most 128 characters.")]

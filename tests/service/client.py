@@ -13,6 +13,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.frame_schemas import check_frame
 from tests.tokens import token
 
 DEADLINE_SECONDS = 10.0
@@ -31,6 +32,7 @@ class Client:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 frame: dict[str, Any] = json.loads(await self.connection.recv())
+                check_frame(frame)
                 if kind is None or frame["type"] == kind:
                     return frame
                 if frame["type"] != "heartbeat":
@@ -65,6 +67,7 @@ class Client:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while True:
                     frame = json.loads(await self.connection.recv())
+                    check_frame(frame)
                     if frame["type"] != "heartbeat":
                         frames.append(frame)
         except ConnectionClosed as end:

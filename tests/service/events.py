@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from tests.frame_schemas import check_frame
 from tests.service.client import DEADLINE_SECONDS
 from tests.tokens import token
 
@@ -29,6 +30,7 @@ class Block:
     def frame(self) -> dict[str, Any]:
         assert self.data is not None, self
         frame: dict[str, Any] = json.loads(self.data)
+        check_frame(frame, channel="stream")
         return frame
 
 

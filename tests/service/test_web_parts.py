@@ -76,6 +76,13 @@ class TestBuild:
     def test_the_types_allow_what_is_meant_and_nothing_else(self, npm: str) -> None:
         run(npm, "run", "types")
 
+    def test_asyncapis_own_parser_has_nothing_to_say_of_the_document(self, npm: str) -> None:
+        del npm
+
+        assert re.search(
+            r"^notifier 3\.0\.0: \d+ messages$", run("node", "asyncapi.mjs", ROOT / "openapi/asyncapi.yaml")
+        )
+
     def test_the_package_has_the_modules_and_their_types(self, npm: str, tmp_path: Path) -> None:
         run(npm, "pack", CLIENT / "client", "--pack-destination", tmp_path)
         (archive,) = tmp_path.iterdir()
