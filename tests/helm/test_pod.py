@@ -3,8 +3,10 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,6 +16,7 @@ from notifier.access.development import mint
 from notifier.cli import main
 from notifier.settings import known_names
 from tests.helm.chart import Helm, Object, case, changed, of_kind
+from tests.redis import PASSWORD, RedisServer
 from tests.replica import Replica
 
 SECRET = "a secret of the identity provider, of at least 32 bytes"
@@ -72,7 +75,7 @@ class Kubelet:
         return httpx.get(f"{replica.operations_url}{probe['path']}").status_code
 
 
-Start = Callable[[Object, Secrets], tuple[Kubelet, Replica]]
+Start = Callable[..., tuple[Kubelet, Replica]]
 
 
 @pytest.fixture
@@ -80,11 +83,15 @@ def start(helm: Helm, tmp_path: Path) -> Iterator[Start]:
     """A function that renders values and runs the container of the pod; the replica is ready when it returns."""
     replicas: list[Replica] = []
 
-    def start(values: Object, secrets: Secrets) -> tuple[Kubelet, Replica]:
+    def start(
+        values: Object, secrets: Secrets, there: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[Kubelet, Replica]:
         kubelet = Kubelet(helm.objects(values), secrets, tmp_path)
         program, *arguments = kubelet.container["command"]
         command = [str(Path(sys.executable).parent / program), *arguments]
         environment = {"NOTIFIER_INSECURE": "false"} | kubelet.environment()
+        for name, address in there.items():  # What the cluster's DNS would tell.
+            environment = {key: value.replace(name, address) for key, value in environment.items()}
         replicas.append(Replica(tmp_path / "log", environment, command=command))
         return kubelet, replicas[-1]
 
@@ -166,6 +173,25 @@ def test_the_container_finds_its_broker_and_issuers_in_secrets(
     assert "journal" in checks
     assert ticket.status_code == 200
     assert smoke(helm, values, replica, tmp_path) == 0
+
+
+@pytest.mark.parametrize("mode", ["external", "development"])
+def test_the_container_finds_its_redis(mode: str, start: Start, redis: RedisServer) -> None:
+    """By the URL in a file, or put together by the kubelet from the password."""
+    values = changed(
+        case("minimal"),
+        {"access": {"issuers": [ISSUER]}, "redis": {"mode": mode, "existingSecret": "redis"}, **QUICK},
+    )
+    there = {"push-notifier-redis:6379": f"127.0.0.1:{redis.port}"}
+
+    kubelet, replica = start(
+        values, {"push-keys": {"hs": SECRET}, "redis": {"url": redis.url, "password": PASSWORD}}, there
+    )
+
+    deadline = time.monotonic() + 10
+    while "notifier_shared_counts_reached 1.0" not in httpx.get(f"{replica.operations_url}/metrics").text:
+        assert time.monotonic() < deadline, replica.log_path.read_text()
+    assert ("NOTIFIER_COUNTS__URL" in kubelet.environment()) == (mode == "development")
 
 
 def test_the_whole_environment_of_each_case_is_known_to_the_service(

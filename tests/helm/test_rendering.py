@@ -39,7 +39,7 @@ def test_selectors_find_the_pods_that_they_are_for(rendered: Rendered) -> None:
         chosen += [
             each["spec"]["selector"]
             for each in objects
-            if each["kind"] == "Service" and "rabbitmq" not in each["metadata"]["name"]
+            if each["kind"] == "Service" and not each["metadata"]["name"].endswith(("-rabbitmq", "-redis"))
         ]
         chosen += [
             each["spec"]["selector"]["matchLabels"]

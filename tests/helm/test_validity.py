@@ -19,7 +19,7 @@ FOREIGN = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"),
     ("rabbitmq.com/v1beta1", "RabbitmqCluster"),
 }
-OURS = {"notifier", "smoke", "rabbitmq"}
+OURS = {"notifier", "smoke", "rabbitmq", "redis"}
 Rendered = dict[str, list[Object]]
 
 

@@ -104,6 +104,8 @@ def _without(helm: Helm, name: str, value: Value) -> str:
         ({"settings": {"journal": {"url": "amqp://me:secret@host"}}}, "url"),
         ({"settings": {"http": {"port": 80}}}, "port"),
         ({"expose": {"paths": ["ws"]}}, "paths"),
+        ({"redis": {"mode": "cluster"}}, "mode"),
+        ({"settings": {"counts": {"url": "redis://:secret@host"}}}, "url"),
     ],
 )
 def test_the_schema_refuses_a_wrong_or_unknown_value_by_its_name(
@@ -144,10 +146,19 @@ SECRET_ISSUER = {
         (changed(SHARED, {"rabbitmq": {"journal": False, "queue": False}}), "nothing is left to do for it"),
         ({"rabbitmq": {"mode": "external"}}, "rabbitmq.mode external needs rabbitmq.existingSecret"),
         ({"rabbitmq": {"mode": "development"}}, "rabbitmq.mode development needs rabbitmq.existingSecret"),
+        ({"redis": {"mode": "external"}}, "redis.mode external needs redis.existingSecret"),
+        ({"redis": {"mode": "development"}}, "redis.mode development needs redis.existingSecret"),
         ({"ingress": {"enabled": True}}, "ingress needs at least one name in ingress.hosts"),
         ({"httpRoute": {"enabled": True}}, "httpRoute needs at least one gateway"),
         ({"networkPolicy": {"enabled": True}}, "networkPolicy would keep everybody out"),
         (SHARED | {"networkPolicy": {"enabled": True, "publicFrom": [{}]}}, "networkPolicy would keep notifier from"),
+        (
+            {
+                "networkPolicy": {"enabled": True, "publicFrom": [{}]},
+                "redis": {"mode": "external", "existingSecret": "redis"},
+            },
+            "networkPolicy would keep notifier from its Redis",
+        ),
         (
             {
                 "networkPolicy": {"enabled": True, "publicFrom": [{}]},

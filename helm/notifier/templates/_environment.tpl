@@ -33,6 +33,9 @@
 {{- $_ := set $names "NOTIFIER_QUEUE__URL" "off" -}}
 {{- end -}}
 {{- end -}}
+{{- if eq $values.redis.mode "external" -}}
+{{- $_ := set $names "NOTIFIER_COUNTS__URL_FILE" "/etc/notifier/redis/url" -}}
+{{- end -}}
 {{- range $group, $settings := $values.settings -}}
 {{- range $name, $value := $settings -}}
 {{- $_ := set $names (printf "NOTIFIER_%s__%s" (upper $group) (upper $name)) (include "notifier.text" $value) -}}
@@ -57,6 +60,17 @@
 {{- $query := empty $rabbitmq.compose.query | ternary "" (printf "?%s" $rabbitmq.compose.query) }}
 - name: {{ include "notifier.urlSetting" . }}
   value: {{ printf "%s://$(RABBITMQ_USERNAME):$(RABBITMQ_PASSWORD)@%s/%s%s" $rabbitmq.compose.scheme $address $rabbitmq.compose.virtualHost $query | quote }}
+{{- end -}}
+
+{{/* The same of the Redis that this chart starts. */}}
+{{- define "notifier.redisUrl" -}}
+- name: REDIS_PASSWORD
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.redis.existingSecret }}
+      key: password
+- name: NOTIFIER_COUNTS__URL
+  value: redis://:$(REDIS_PASSWORD)@{{ include "notifier.redisName" . }}:6379/0
 {{- end -}}
 
 {{/* (volumes and mounts) of the secrets that are files. */}}
@@ -91,6 +105,12 @@
     secretName: {{ include "notifier.rabbitmqSecret" . }}
     items: [{key: {{ .Values.rabbitmq.urlKey | quote }}, path: url}]
 {{- end }}
+{{- if eq .Values.redis.mode "external" }}
+- name: redis
+  secret:
+    secretName: {{ .Values.redis.existingSecret }}
+    items: [{key: {{ .Values.redis.urlKey | quote }}, path: url}]
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -118,6 +138,11 @@
 {{- if and (ne .Values.rabbitmq.mode "none") (not (include "notifier.composes" .)) }}
 - name: rabbitmq
   mountPath: /etc/notifier/rabbitmq
+  readOnly: true
+{{- end }}
+{{- if eq .Values.redis.mode "external" }}
+- name: redis
+  mountPath: /etc/notifier/redis
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}

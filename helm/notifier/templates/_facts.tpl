@@ -37,6 +37,8 @@
 {{- if or (eq .Values.rabbitmq.mode "development") (and (ne .Values.rabbitmq.mode "none") .Values.rabbitmq.compose.enabled) -}}true{{- end -}}
 {{- end -}}
 
+{{- define "notifier.redisName" -}}{{ include "notifier.fullname" . }}-redis{{- end -}}
+
 {{/* The setting that takes the URL of the broker. */}}
 {{- define "notifier.urlSetting" -}}
 {{- ternary "NOTIFIER_JOURNAL__URL" "NOTIFIER_QUEUE__URL" .Values.rabbitmq.journal -}}

@@ -41,6 +41,9 @@
 {{- if and (has $rabbitmq.mode (list "external" "development")) (not $rabbitmq.existingSecret) -}}
 {{- $said = append $said (printf "rabbitmq.mode %s needs rabbitmq.existingSecret: this chart makes no passwords" $rabbitmq.mode) -}}
 {{- end -}}
+{{- if and (ne $values.redis.mode "none") (not $values.redis.existingSecret) -}}
+{{- $said = append $said (printf "redis.mode %s needs redis.existingSecret: this chart makes no passwords" $values.redis.mode) -}}
+{{- end -}}
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) -}}
 {{- $said = append $said "ingress needs at least one name in ingress.hosts" -}}
 {{- end -}}
@@ -52,6 +55,9 @@
 {{- end -}}
 {{- if and $values.networkPolicy.enabled (eq $rabbitmq.mode "external") (not $values.networkPolicy.brokerTo) -}}
 {{- $said = append $said "networkPolicy would keep notifier from its broker: name it in networkPolicy.brokerTo" -}}
+{{- end -}}
+{{- if and $values.networkPolicy.enabled (eq $values.redis.mode "external") (not $values.networkPolicy.redisTo) -}}
+{{- $said = append $said "networkPolicy would keep notifier from its Redis: name it in networkPolicy.redisTo" -}}
 {{- end -}}
 {{- range $issuer := $values.access.issuers -}}
 {{- if and $values.networkPolicy.enabled (or $issuer.jwks_url (not $issuer.keys)) (not $values.networkPolicy.issuersTo) -}}
@@ -66,6 +72,7 @@
 {{- end -}}
 {{- $taken := keys (include "notifier.environment" . | fromYaml) -}}
 {{- if include "notifier.composes" . -}}{{- $taken = append $taken (include "notifier.urlSetting" .) -}}{{- end -}}
+{{- if eq $values.redis.mode "development" -}}{{- $taken = append $taken "NOTIFIER_COUNTS__URL" -}}{{- end -}}
 {{- range $values.extraEnv -}}
 {{- if or (has .name $taken) (has (printf "%s_FILE" .name) $taken) (has (trimSuffix "_FILE" .name) $taken) -}}
 {{- $said = append $said (printf "extraEnv sets %s, which this chart sets from its values" .name) -}}
