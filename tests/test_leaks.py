@@ -37,6 +37,7 @@ def directory() -> Iterator[Path]:
     ],
 )
 def test_a_line_that_says_too_much_is_found_with_its_place(directory: Path, text: str, kind: str) -> None:
+    """Checklist 3.4.28."""
     (directory / "some").mkdir()
     log = directory / "some" / "replica.log"
     log.write_text(f"{CALM}\n{text}\n{CALM}\n")

@@ -137,6 +137,7 @@ def test_one_worker_is_what_there_is(count: str) -> None:
 
 
 def test_more_workers_are_refused() -> None:
+    """Checklist 2.2."""
     (problem,) = problems_of({"NOTIFIER_INSECURE": "true", "WEB_CONCURRENCY": "4"})
 
     assert "one process is one replica" in problem
@@ -231,6 +232,7 @@ def test_lists_are_written_with_commas_or_as_json() -> None:
 
 
 def test_check_lists_every_setting_and_masks_secrets(run: Run) -> None:
+    """Checklist 3.4.30."""
     code, output, _ = run("check", NOTIFIER_ACCESS__ISSUERS=issuers())
 
     assert code == 0
@@ -371,8 +373,11 @@ def test_the_password_of_a_broker_is_not_shown(url: str, shown: str) -> None:
     assert f"NOTIFIER_JOURNAL__URL={shown}" in describe_settings(settings)
 
 
-@pytest.mark.parametrize("url", ["http://host", "amqp://", "rabbit", "amqps://host?no_verify_ssl=1"])
+@pytest.mark.parametrize(
+    "url", ["http://host", "amqp://", "rabbit", "amqps://host?no_verify_ssl=1", "amqp://guest:guest@host"]
+)
 def test_what_is_no_safe_address_of_a_broker_is_refused_without_showing_it(url: str) -> None:
+    """Checklist 3.4.30."""
     (problem,) = problems_of({"NOTIFIER_INSECURE": "true", "NOTIFIER_JOURNAL__URL": url})
 
     assert problem.startswith("NOTIFIER_JOURNAL__URL: ")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
@@ -13,9 +13,7 @@ from notifier.settings.limits import Counts, Limits, Overload
 from notifier.settings.rabbitmq import Broker, Journal, Queue, broker_url
 from notifier.settings.sessions import Idempotency, Sessions, Window
 from notifier.settings.telemetry import Telemetry
-from notifier.settings.values import Group
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+from notifier.settings.values import LOOPBACK, Group
 
 
 class Settings(Group):
@@ -39,7 +37,7 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _works_together(self) -> Self:
-        if self.insecure and not {self.http.host, self.operations.host} <= _LOOPBACK:
+        if self.insecure and not {self.http.host, self.operations.host} <= LOOPBACK:
             raise ValueError("NOTIFIER_INSECURE gives everybody the keys: it works with a loopback host only")
         if self.insecure and self.access.issuers:
             raise ValueError("NOTIFIER_INSECURE brings its own issuer: leave NOTIFIER_ACCESS__ISSUERS out")

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from notifier.settings.values import Group
+from notifier.settings.values import LOOPBACK, Group
 
 EMBEDDED: Final = "memory://"
 
@@ -17,6 +17,8 @@ def broker_url(url: SecretStr) -> SecretStr:
         raise ValueError("must read like amqp://user:password@host:5672/vhost, or amqps://")
     if "no_verify_ssl" in parse_qs(parts.query, keep_blank_values=True):
         raise ValueError("no_verify_ssl would let anybody be the broker: give cafile instead")
+    if (parts.username, parts.password) == ("guest", "guest") and parts.hostname not in LOOPBACK:
+        raise ValueError("guest:guest is for a broker on loopback: give notifier a user of its own")
     return url
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
 
 class Group(BaseModel):
     """Names that belong together; an unknown one is a mistake."""

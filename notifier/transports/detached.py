@@ -65,7 +65,7 @@ class DetachedSocket(BareConnection):
     def __init__(self, board: Switchboard, handed: HandedOver) -> None:
         super().__init__(board, handed.transport, handed.connections, is_writable=handed.is_writable)
         self._protocol: Protocol | None = handed.protocol  # None between messages.
-        self._fragments: Sequence[Incoming] = handed.fragments  # Of a message that is unfinished.
+        self._fragments = list(handed.fragments) or None  # Of a message that is unfinished.
         self._allowance: Allowance | None = None  # Made when the client says something.
         self._heard_at = self._opened_at
         self._unread_pongs = 0  # Written since the transport could not take more.
@@ -151,9 +151,10 @@ class DetachedSocket(BareConnection):
             self.transport.write(self._protocol.writes.pop(0))  # It has one ready for each ping, in order.
 
     def _collect(self, frame: Incoming) -> None:
-        self._fragments = (*self._fragments, frame)
+        fragments = self._fragments = self._fragments or []
+        fragments.append(frame)
         if frame.fin:
-            fragments, self._fragments = self._fragments, ()
+            self._fragments = None
             self._hear(message_of(fragments))
 
     def _spend(self) -> None:

@@ -51,7 +51,10 @@ class Echo:
         if (extension := scope["extensions"].get(HAND_OVER)) is None:
             await _echo(websocket)
             return
-        handed = extension["hand_over"]()
+        try:
+            handed = extension["hand_over"]()
+        except ConnectionResetError:
+            return  # The client is gone already.
         socket = self._board.connect(handed)
         session = Session(secrets.token_hex(16), _ANYBODY, (), socket)
         self._hub.register(session, None)

@@ -74,6 +74,7 @@ def test_full_buckets_are_forgotten(clock: Clock) -> None:
 
 
 def test_a_turnstile_lets_in_as_many_a_second_as_it_is_told(clock: Clock) -> None:
+    """Checklist 3.1.7, 3.2.20."""
     turnstile = Turnstile("100/second", monotonic=clock)
     let_in_at = []
     for _ in range(3_000):

@@ -31,6 +31,7 @@ class Clock:
 def test_it_decides_as_the_storage_of_the_library_does(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, RateLimitItem, str, int]], start: float
 ) -> None:
+    """Checklist 2.5."""
     clock = Clock(start)
     ours, theirs = (SlidingWindowCounterRateLimiter(storage) for storage in (Counters(), MemoryStorage()))
     with monkeypatch.context() as patched:

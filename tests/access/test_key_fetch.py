@@ -158,6 +158,7 @@ async def test_a_redirect_is_followed_on_the_same_host_alone(issuer: HttpIssuer)
 
 
 async def test_what_is_no_set_is_told_in_a_sentence(issuer: HttpIssuer) -> None:
+    """Checklist 3.2.19."""
     issuer.say("gone", 404, path="/gone")
     issuer.say("busy", 503, path="/busy", Retry_After="9")
     issuer.say(b" " * (2**18 + 1), path="/huge")
@@ -175,7 +176,7 @@ async def test_what_is_no_set_is_told_in_a_sentence(issuer: HttpIssuer) -> None:
 
 
 async def test_an_issuer_that_answers_drop_by_drop_is_left_in_time() -> None:
-    """A time-out between two bytes would never end it."""
+    """A time-out between two bytes would never end it. Checklist 3.2.19."""
     is_over, has_closed = asyncio.Event(), asyncio.Event()
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -59,6 +59,7 @@ def test_body_of_an_ssh_key_is_no_secret(p256_keys: Pair) -> None:
 
 @pytest.mark.parametrize("encoding", [serialization.Encoding.PEM, serialization.Encoding.DER])
 def test_certificate_is_no_secret(rsa_keys: Pair, encoding: serialization.Encoding) -> None:
+    """Checklist 3.2.14."""
     assert "not a secret" in refusal(certificate(rsa_keys).public_bytes(encoding), "HS256")
 
 

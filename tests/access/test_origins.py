@@ -66,11 +66,13 @@ BAD = (
 
 @pytest.mark.parametrize("origin", GOOD)
 def test_listed_origin_is_allowed(origin: str) -> None:
+    """Checklist 3.1.2."""
     assert allows(OriginPolicy(LISTED, public_origin=None), origin)
 
 
 @pytest.mark.parametrize("origin", BAD)
 def test_any_other_origin_is_refused(origin: str) -> None:
+    """Checklist 3.1.2."""
     assert not allows(OriginPolicy(LISTED, public_origin="https://push.example.com"), origin)
 
 
@@ -91,7 +93,7 @@ def test_cors_pattern_does_not_fold_other_scripts_into_ascii() -> None:
 
 
 def test_missing_origin_is_allowed() -> None:
-    """It is no browser, and cookies are never read."""
+    """It is no browser, and cookies are never read. Checklist 3.1.2."""
     assert allows(OriginPolicy(LISTED, public_origin=None), None)
 
 

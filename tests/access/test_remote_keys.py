@@ -130,7 +130,10 @@ async def test_a_token_of_a_new_key_waits_for_one_fetch_however_many_come() -> N
 
 
 async def test_random_kids_cause_one_fetch_in_thirty_seconds() -> None:
-    """T-51: 1,000 random kids a second for 90 seconds, by the hand of the clock; 100 where that takes too long."""
+    """T-51: 1,000 random kids a second for 90 seconds, by the hand of the clock; 100 where that takes too long.
+
+    Checklist 3.2.19.
+    """
     a_second = 1_000 if os.environ.get("NOTIFIER_TEST_FULL") == "1" else 100
     published = Published("old")
     keys = published.keys()
@@ -257,7 +260,7 @@ async def test_a_token_waits_no_longer_than_a_fetch_may_take() -> None:
     "body", [b"", b"{}", b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', b" " * 2**19]
 )
 async def test_a_bad_set_is_refused_and_the_last_good_one_kept(body: bytes) -> None:
-    """T-51: the issuer lies."""
+    """T-51: the issuer lies. Checklist 3.2.19."""
     published = Published("old")
     keys = published.keys()
     verifier = verifier_of(keys, published)

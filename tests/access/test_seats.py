@@ -57,6 +57,7 @@ async def test_one_more_than_the_limit_is_refused_and_a_freed_seat_is_taken(kind
 
 
 async def test_limits_are_of_a_tenants_user_and_of_a_network() -> None:
+    """Checklist 3.1.7."""
     seats = Seats(SeatLimits(per_address=2, per_tenant=100, per_user=1), close=lambda _: None)
 
     await seats.take(someone("ann"), "2001:db8::1")

@@ -17,6 +17,7 @@ class Readings:
 
 
 def test_it_tells_what_a_process_suffers_from_and_looks_at_memory_seldom() -> None:
+    """Checklist 3.4.35."""
     readings = Readings()
     strain = Strain(
         lag_seconds=lambda: readings.lag_seconds,

@@ -51,6 +51,7 @@ def test_the_first_secret_signs_and_all_verify() -> None:
 
 
 def test_a_ticket_is_good_for_half_a_minute() -> None:
+    """Checklist 3.1.4."""
     clock = HandClock()
     tickets = Tickets([NEW], clock=clock)
     ticket = tickets.mint(ALICE)
@@ -63,6 +64,7 @@ def test_a_ticket_is_good_for_half_a_minute() -> None:
 
 
 def test_a_ticket_opens_one_session_of_a_replica() -> None:
+    """Checklist 3.1.4."""
     here, elsewhere = Tickets([NEW]), Tickets([NEW])
     ticket = here.mint(ALICE)
     here.read(ticket)

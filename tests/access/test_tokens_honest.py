@@ -245,6 +245,7 @@ def test_single_key_without_kid_takes_any_kid() -> None:
 
 
 def test_harmless_header_fields_are_ignored() -> None:
+    """Checklist 3.2.16."""
     headers = {"typ": "at+jwt", "cty": "json", "x5t#S256": "abc", "x5c": ["AAAA"], "custom": {"a": [1]}}
 
     assert verifier().verify(token(headers=headers)).user == "alice"
@@ -264,6 +265,7 @@ def test_harmless_header_fields_are_ignored() -> None:
     ],
 )
 def test_token_at_the_edge_is_taken(changes: dict[str, object]) -> None:
+    """Checklist 3.2.17."""
     assert verifier().verify(token(claims(**changes))).user == "alice"
 
 

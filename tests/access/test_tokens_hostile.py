@@ -235,7 +235,7 @@ def test_hostile_token_is_refused_for_its_fault(hostile: str, why: str) -> None:
 
 @pytest.mark.parametrize("hostile", [hostile for hostile, _ in CORPUS.values()], ids=CORPUS)
 def test_refusal_tells_nothing_of_the_token(hostile: str, caplog: pytest.LogCaptureFixture) -> None:
-    """T-53."""
+    """T-53. Checklist 3.2.18."""
     caplog.set_level(logging.DEBUG)
     refused = refusal(hostile)
     told = f"{refused} {refused.detail} {refused.reason} {caplog.text}"
@@ -282,6 +282,7 @@ def test_public_key_does_not_work_as_a_secret(rsa_keys: Pair, form: str) -> None
 
 
 def test_hmac_signature_under_an_rsa_header_is_refused(rsa_keys: Pair) -> None:
+    """Checklist 3.2.14."""
     signed = f"{segment({'alg': 'RS256'})}.{BODY}"
     signature = segment_of(hmac.digest(rsa_keys.public_pem.encode(), signed.encode(), hashlib.sha256))
     refused = refusal(f"{signed}.{signature}", issuer(rsa_keys.public_pem, ("RS256",)))
@@ -297,7 +298,7 @@ def test_token_signed_with_rsa_1024_is_refused(rsa_keys: Pair, weak_rsa_keys: Pa
 
 
 def test_token_with_its_own_key_is_refused(rsa_keys: Pair, other_rsa_keys: Pair) -> None:
-    """CVE-2018-0114 and its kin: the header brings the key."""
+    """CVE-2018-0114 and its kin: the header brings the key. Checklist 3.2.16."""
     hostile = token(key=other_rsa_keys.private_pem, alg="RS256", headers={"x5c": [other_rsa_keys.public_pem]})
 
     assert "signature was not made" in refusal(hostile, issuer(rsa_keys.public_pem, ("RS256",))).reason
@@ -346,6 +347,7 @@ def test_refused_token_is_not_remembered() -> None:
 
 
 def test_remembered_token_still_expires() -> None:
+    """Checklist 3.2.20."""
     now = [float(NOW)]
     gate = TokenVerifier([issuer()], clock=lambda: now[0])
     gate.verify(GOOD)
@@ -380,6 +382,7 @@ def test_issuer_without_a_required_setting_is_refused(changes: dict[str, object]
 @settings(database=None, deadline=None, max_examples=300)
 @given(st.one_of(st.text(), st.text("abcAZ09-_.=", max_size=60), st.binary().map(lambda data: data.decode("latin-1"))))
 def test_arbitrary_text_is_refused(text: str) -> None:
+    """Checklist 3.2.18, 2.6."""
     with pytest.raises(Unauthenticated):
         verifier().verify(text)
 

@@ -164,7 +164,7 @@ class Population:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_tenants_never_meet_and_exclusions_hold_among_a_hundred_thousand_pairs(seed: int) -> None:
-    """Half of the envelopes are replayed, half come live, and roles change in between."""
+    """Half of the envelopes are replayed, half come live, and roles change in between. Checklist 3.1.11."""
     people = Population(seed)
     replayed, live = people.envelopes(250), people.envelopes(250)
     people.deliver(replayed)
@@ -369,6 +369,7 @@ def test_positions_told_during_the_replay_of_a_topic_do_not_skip_its_rest() -> N
 
 
 def test_a_role_that_was_lost_is_not_replayed() -> None:
+    """Checklist 3.1.11."""
     world = World()
     alice = world.join(identity(roles=["admin"]), limit_bytes=TIGHT)
     world.connect(alice)

@@ -104,6 +104,7 @@ def test_any_greater_depth_is_refused_as_depth(levels: int, opening: str, closin
 
 @pytest.mark.parametrize("levels", [1_000, 60_000])
 def test_depth_that_never_closes_is_refused(levels: int) -> None:
+    """Checklist 3.3.22."""
     with pytest.raises((BadRequest, InvalidNotification)):
         parse(b"[" * levels)
 

@@ -142,7 +142,10 @@ def test_the_container_serves_answers_its_probes_and_passes_the_helm_test(
 def test_the_container_finds_its_broker_and_issuers_in_secrets(
     compose: bool, start: Start, helm: Helm, tmp_path: Path, amqp_url: str, prefix: str
 ) -> None:
-    """By the secret of the RabbitMQ operator: the whole URL as a file, or its parts put together by the kubelet."""
+    """By the secret of the RabbitMQ operator: the whole URL as a file, or its parts put together by the kubelet.
+
+    Checklist 3.4.30.
+    """
     address = urlsplit(amqp_url)
     secret = {
         "connection_string": amqp_url,

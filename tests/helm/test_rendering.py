@@ -172,6 +172,7 @@ def test_a_changed_setting_starts_the_pods_anew_and_a_new_chart_does_not(helm: H
 
 
 def test_the_policy_names_every_way_in_and_out(rendered: Rendered) -> None:
+    """Checklist 3.4.32."""
     policy = of_kind(rendered["operator"], "NetworkPolicy")["spec"]
 
     assert policy["policyTypes"] == ["Ingress", "Egress"]

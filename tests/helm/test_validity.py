@@ -67,6 +67,7 @@ def test_a_wrong_object_would_be_found(rendered: Rendered) -> None:
 
 
 def test_every_pod_meets_the_restricted_standard(rendered: Rendered) -> None:
+    """Checklist 3.4.31."""
     pods = [pod["spec"] for objects in rendered.values() for each in objects if (pod := pod_of(each))]
 
     for pod in pods:

@@ -63,6 +63,7 @@ def test_the_configuration_of_pip_stays_outside(image: Image) -> None:
 
 
 def test_it_has_what_is_locked_and_neither_sources_nor_installers(image: Image) -> None:
+    """Checklist 3.4.33."""
     packages = next((image.root / "opt/notifier/lib").glob("python3*/site-packages"))
     names = {path.name for path in packages.iterdir()}
 
@@ -123,7 +124,7 @@ def token(user: str, *scopes: str) -> str:
 def test_it_serves_as_any_user_with_nothing_writable_but_an_empty_folder(
     start_container: StartContainer, tmp_path: Path
 ) -> None:
-    """On the ports and addresses that the image sets; group 0, as on OpenShift."""
+    """On the ports and addresses that the image sets; group 0, as on OpenShift. Checklist 3.4.31."""
     container = start_container(user=f"{1_000_000 + secrets.randbelow(1_000_000)}:0")
     container.wait_ready()
     heard = tmp_path / "heard"

@@ -170,6 +170,7 @@ async def test_each_request_gets_an_id_of_its_own(backend: httpx.AsyncClient) ->
 async def test_a_bad_body_is_refused_and_the_next_request_on_the_connection_works(
     backend: httpx.AsyncClient, body: bytes, status: int, pointer: str | None, code: str
 ) -> None:
+    """Checklist 3.3.22."""
     answer = await backend.post("/notify", content=body, headers=JSON)
     after = await backend.post("/notify", json=notification())
 
@@ -228,6 +229,7 @@ async def test_json_by_any_of_its_names_is_taken(backend: httpx.AsyncClient, med
 async def test_another_media_type_or_encoding_is_415_and_the_next_request_works(
     backend: httpx.AsyncClient, headers: dict[str, str], code: str
 ) -> None:
+    """Checklist 3.3.21."""
     answer = await backend.post("/notify", content=GOOD, headers=headers)
     after = await backend.post("/notify", json=notification())
 
@@ -240,6 +242,7 @@ async def test_another_media_type_or_encoding_is_415_and_the_next_request_works(
 
 @pytest.mark.parametrize("size", [65_537, 70_000, 1_000_000])
 async def test_too_large_a_body_is_413_with_and_without_its_length(backend: httpx.AsyncClient, size: int) -> None:
+    """Checklist 3.3.21, 2.3."""
     body = GOOD + b" " * (size - len(GOOD))
 
     declared = await backend.post("/notify", content=body, headers=JSON)
@@ -283,6 +286,7 @@ async def test_a_stranger_is_refused_before_the_body_comes(replica: Replica) -> 
 
 
 async def test_a_body_that_stops_half_way_is_400_after_its_time(start_replica: Any) -> None:
+    """Checklist 3.3.27."""
     replica = start_replica(HTTP__BODY_TIMEOUT_SECONDS="0.2")
     framings = [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"]
     begun = head("Content-Type: application/json")[:-2]

@@ -62,7 +62,7 @@ async def send(replica: Replica, title: str, **headers: str) -> int:
 async def test_when_no_file_can_be_opened_the_new_are_refused_and_the_old_are_served(
     poor: Replica, operator: httpx.AsyncClient
 ) -> None:
-    """T-84; sharp edges 2.2 (RLIMIT_NOFILE)."""
+    """T-84; sharp edges 2.2 (RLIMIT_NOFILE). Checklist 3.4.35."""
     body = {"to": {"users": ["alice"]}, "type": "t", "title": "through"}
     async with (
         AsyncExitStack() as crowd,
@@ -120,7 +120,7 @@ async def test_a_clock_that_jumps_changes_no_time_out(troubled: Replica) -> None
 async def test_a_wrong_clock_judges_tokens_wrongly_until_it_is_right_again(
     troubled: Replica, jump: signal.Signals, back: signal.Signals, code: str
 ) -> None:
-    """T-85, and docs/security.md, which says so."""
+    """T-85, and docs/security.md, which says so. Checklist 3.4.34."""
     offered = [PROTOCOL, f"bearer.{token('late', lifetime_seconds=HOUR_SECONDS // 2)}"]
     troubled.process.send_signal(jump)
     await eventually(lambda: is_refused(troubled, offered, code))

@@ -69,6 +69,7 @@ async def test_a_flood_of_any_frames_is_cut(replica: Replica, flood: list[bytes]
 
 
 async def test_endless_empty_fragments_are_cut(replica: Replica) -> None:
+    """Checklist 2.1."""
     first, *_ = fragments(b"{", b"}")
     async with raw_client(replica, headers=[credentials("fragments")]) as client:
         await client.message()
@@ -97,6 +98,7 @@ async def test_frames_in_one_segment_with_auth_count_as_well(replica: Replica) -
     ids=["messages", "pings", "pongs", "fragments"],
 )
 async def test_a_flood_of_somebody_without_a_token_is_cut(replica: Replica, flood: list[bytes]) -> None:
+    """Checklist 3.1.6."""
     async with raw_client(replica) as client:
         client.send(*flood)
 
@@ -127,6 +129,7 @@ async def test_what_breaks_the_protocol_is_told_so(replica: Replica, frame: byte
 
 
 async def test_without_the_setting_compression_is_declined(replica: Replica) -> None:
+    """Checklist 2.2."""
     async with raw_client(replica, headers=[credentials("plain"), DEFLATE]) as client:
         assert "permessage-deflate" not in client.head.lower()
 
@@ -187,7 +190,7 @@ async def test_compression_holds_also_for_a_session_that_authenticates_by_its_fi
 
 
 async def test_a_bomb_is_refused_before_it_is_inflated(deflating: Replica) -> None:
-    """One of 16 MiB, and thousands of 16 KiB in few bytes: neither takes memory that counts."""
+    """One of 16 MiB, and thousands of 16 KiB in few bytes: neither takes memory that counts. Checklist 2.1."""
     before = resident_bytes(deflating)
     async with raw_client(deflating, headers=[credentials("bomb"), DEFLATE]) as client:
         await client.message()
@@ -217,6 +220,7 @@ async def test_bombs_of_somebody_without_a_token_take_no_memory_that_counts(defl
 
 
 async def test_idle_compressed_sessions_answer_pings_and_stay(deflating: Replica) -> None:
+    """Checklist 2.1."""
     async with session(deflating.ws_url, "idle") as client:
         for _ in range(4):
             await client.frame("heartbeat")

@@ -63,7 +63,7 @@ async def test_a_drain_is_announced_then_paced_and_serves_sends_until_its_end(st
 
 
 async def test_a_frozen_client_does_not_hold_up_the_end(start_replica: StartReplica) -> None:
-    """T-81. It would for ever: closing a connection waits until what was written is taken."""
+    """T-81. It would for ever: closing a connection waits until what was written is taken. Checklist 2.1."""
     ending = start_replica(HTTP__SEND_BUFFER_BYTES="4096", HTTP__DRAIN_WINDOW_SECONDS="0.5")
 
     async with (

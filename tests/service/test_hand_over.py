@@ -71,6 +71,8 @@ async def test_a_close_in_one_segment_with_auth_leaves_no_session(replica: Repli
 
 @pytest.mark.parametrize("reads_welcome", [True, False])
 async def test_clients_that_abort_at_once_leave_no_session(replica: Replica, reads_welcome: bool) -> None:
+    """Checklist 2.3."""
+
     async def come_and_go() -> None:
         async with raw_client(replica) as client:
             client.send(auth("gone"), text(type="ping"))

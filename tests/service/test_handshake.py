@@ -67,6 +67,7 @@ def own_origin(replica: Replica) -> tuple[str, str]:
 
 
 async def test_a_token_in_the_subprotocol_is_taken_and_never_echoed(replica: Replica) -> None:
+    """Checklist 3.1.4."""
     offered = ["bearer." + token("sub"), PROTOCOL]
 
     async with bare(replica.ws_url, subprotocols=offered) as client:
@@ -103,6 +104,7 @@ async def test_a_first_auth_frame_brings_token_position_and_topics(
 
 
 async def test_a_token_in_the_query_counts_only_where_it_is_switched_on(replica: Replica, strict: Replica) -> None:
+    """Checklist 3.1.4."""
     query = {"token": token("in-query")}
 
     async with bare(strict.ws_url, query=query) as client:
@@ -115,7 +117,10 @@ async def test_a_token_in_the_query_counts_only_where_it_is_switched_on(replica:
 
 @pytest.mark.parametrize("length", [7_169, 7_900, 9_000, 60_000])
 async def test_an_overlong_token_is_refused(replica: Replica, length: int) -> None:
-    """Lines over 8 KiB are not even read as a request; all the same they get an answer and a closed connection."""
+    """Lines over 8 KiB are not even read as a request; all the same they get an answer and a closed connection.
+
+    Checklist 3.1.4, 3.2.18.
+    """
     status, problem, _ = await refusal(replica.ws_url, subprotocols=[PROTOCOL, "bearer." + "a" * length])
 
     assert (status, problem["code"]) == ((401, "token_invalid") if length < 8_000 else (431, "headers_too_large"))
@@ -129,6 +134,7 @@ async def test_an_overlong_token_in_a_first_frame_is_refused(replica: Replica) -
 
 
 async def test_who_sends_no_token_in_time_is_closed(strict: Replica) -> None:
+    """Checklist 3.1.4."""
     async with bare(strict.ws_url) as client:
         assert await client.closed() == (4003, "auth_timeout")
 
@@ -161,6 +167,7 @@ async def test_any_other_first_frame_is_refused(
 
 
 async def test_without_an_origin_a_refusal_is_a_problem_over_http(replica: Replica) -> None:
+    """Checklist 3.1.5."""
     status, problem, headers = await refusal(replica.ws_url, subprotocols=[PROTOCOL, "bearer.a.b.c"])
 
     assert status == 401
@@ -183,6 +190,7 @@ async def test_an_expired_token_is_told_apart_by_code(replica: Replica) -> None:
 
 
 async def test_a_browser_is_accepted_to_hear_why_it_is_refused(replica: Replica) -> None:
+    """Checklist 3.1.5."""
     offered = [PROTOCOL, "bearer.a.b.c"]
 
     async with bare(replica.ws_url, subprotocols=offered, headers=[own_origin(replica)]) as browser:
@@ -208,6 +216,7 @@ async def test_a_browser_is_accepted_to_hear_why_it_is_refused(replica: Replica)
 async def test_a_page_of_another_origin_is_refused_over_plain_http(
     replica_for_pages: Replica, origins: list[str]
 ) -> None:
+    """Checklist 3.1.2."""
     offered = [PROTOCOL, f"bearer.{token('page')}"]
 
     status, problem, _ = await refusal(
@@ -245,7 +254,7 @@ async def test_a_plain_get_is_told_to_upgrade(replica: Replica) -> None:
 async def test_a_user_has_no_more_sessions_than_the_limit_and_a_closed_one_is_free_again(
     strict: Replica,
 ) -> None:
-    """T-41."""
+    """T-41. Checklist 3.1.7."""
     offered = [PROTOCOL, f"bearer.{token('alice')}"]
 
     async with session(strict.ws_url), session(strict.ws_url) as second:
@@ -264,6 +273,7 @@ async def test_a_user_has_no_more_sessions_than_the_limit_and_a_closed_one_is_fr
 
 
 async def test_a_full_replica_refuses_over_plain_http(full: Replica) -> None:
+    """Checklist 3.1.7."""
     offered = [PROTOCOL, f"bearer.{token('carol')}"]
 
     async with session(full.ws_url, "a"), session(full.ws_url, "b"), session(full.ws_url, "c"):
@@ -309,7 +319,7 @@ async def test_those_who_wait_for_a_position_cannot_pass_the_limit_together(stri
 async def test_clients_that_leave_in_the_middle_of_a_handshake_leave_nothing_behind(
     start_replica: StartReplica,
 ) -> None:
-    """Neither a session, nor an open file, nor an error in the log: `calm` looks at that."""
+    """Neither a session, nor an open file, nor an error in the log: `calm` looks at that. Checklist 2.3."""
     busy = start_replica()
     async with session(busy.ws_url) as first:
         epoch = first.welcome["position"].split(".")[0]

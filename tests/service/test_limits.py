@@ -112,6 +112,7 @@ def test_the_walk_over_the_routes_finds_all_doors() -> None:
 
 
 def test_every_route_of_a_replica_is_limited_by_address(proxy: httpx.Client, fresh_address: Fresh) -> None:
+    """Checklist 2.4."""
     app = create_app(Settings.model_validate({"insecure": True, "http": {"openapi": True}}))
 
     for number, (method, path) in enumerate(routes_of(app)):
@@ -123,6 +124,7 @@ def test_every_route_of_a_replica_is_limited_by_address(proxy: httpx.Client, fre
 
 
 async def test_a_route_that_is_added_or_included_later_is_limited_as_well() -> None:
+    """Checklist 2.3."""
     settings = {"insecure": True, "limits": {"address": f"{LIMIT}/day"}}
     app = create_app(Settings.model_validate(settings))
     before = set(routes_of(app))
@@ -149,6 +151,8 @@ async def answers_of(app: FastAPI, address: str, method: str, path: str) -> list
 
 
 def test_sending_is_limited_per_caller(proxy: httpx.Client, fresh_address: Fresh) -> None:
+    """Checklist 3.3.23."""
+
     def send(**claims: Any) -> httpx.Response:
         return proxy.post("/notify", json=notification(), headers=bearer(**claims) | fresh_address())
 
@@ -200,6 +204,8 @@ def test_broadcasts_have_an_allowance_of_their_own_through_either_door(
 
 
 def test_no_header_moves_the_key_of_a_caller(proxy: httpx.Client, fresh_address: Fresh) -> None:
+    """Checklist 2.4."""
+
     def send(more: dict[str, str]) -> int:
         headers = fresh_address() | more | bearer("mover")
         return proxy.post("/notify", json=notification(), headers=headers).status_code
@@ -246,6 +252,7 @@ def test_without_a_proxy_that_is_trusted_no_header_moves_the_key_of_an_address(
 def test_behind_a_trusted_proxy_the_rightmost_untrusted_address_is_the_key(
     proxy: httpx.Client, fresh_address: Fresh, before_and_after: list[str]
 ) -> None:
+    """Checklist 3.3.25."""
     address = fresh_address()["X-Forwarded-For"]
     statuses: list[int] = []
     for number in range(LIMIT + 1):

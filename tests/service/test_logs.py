@@ -21,7 +21,7 @@ def secret(user: str, **claims: Any) -> str:
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 async def test_no_token_and_no_payload_is_ever_logged(start_replica: StartReplica, level: str) -> None:
-    """T-62: every way in for a token, good and bad, and every way out for a payload."""
+    """T-62: every way in for a token, good and bad, and every way out for a payload. Checklist 3.4.28, 2.1."""
     replica = start_replica(SESSIONS__QUERY_TOKEN="true", TELEMETRY__LOG_LEVEL=level)
     stale = secret("stale", extra={"iat": 1_700_000_000, "exp": 1_700_003_600})
     forged = secret("forged")[:-12] + "AAAAAAAAAAAA"
@@ -46,6 +46,7 @@ async def test_no_token_and_no_payload_is_ever_logged(start_replica: StartReplic
 
 
 async def test_each_request_has_one_line_without_its_query(start_replica: StartReplica) -> None:
+    """Checklist 3.4.28."""
     replica = start_replica()
 
     async with httpx.AsyncClient(base_url=replica.url, verify=False) as client:

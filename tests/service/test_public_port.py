@@ -82,7 +82,7 @@ async def test_a_session_that_came_to_the_proxy_in_the_clear_is_refused(behind_p
 async def test_behind_nginx_a_client_cannot_speak_for_the_proxy(
     behind_proxies: Replica, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """T-60: what a client forges is overwritten, or to the left of what the proxy has seen."""
+    """T-60: what a client forges is overwritten, or to the left of what the proxy has seen. Checklist 3.3.25."""
     with nginx(behind_proxies.port, tmp_path_factory.mktemp("nginx")) as port:
         async with httpx.AsyncClient(verify=False) as client:
             await client.get(f"http://127.0.0.1:{port}/through", headers=FORGED)
@@ -92,6 +92,19 @@ async def test_behind_nginx_a_client_cannot_speak_for_the_proxy(
     (line,) = [line for line in behind_proxies.log_lines() if line.get("path") == "/through"]
     # nginx adds the client it sees; that one is a trusted address here, so the next to its left counts.
     assert line["address"] == "198.51.100.1"
+
+
+async def test_a_cookie_lets_nobody_in(replica: Replica) -> None:
+    """What a browser sends by itself is no credential, or any page could use it. Checklist 3.1.3."""
+    held = token("cookie", scopes=["notify:send"])
+    cookie = {"Cookie": f"token={held}; authorization=Bearer {held}; access_token={held}"}
+    async with httpx.AsyncClient(base_url=replica.url, headers=cookie, verify=False) as client:
+        answers = [await client.post("/notify", json={}), await client.get("/events")]
+    async with bare(replica.ws_url, headers=list(cookie.items())) as page:
+        await page.say(type="ping")
+
+        assert await page.closed() == (4402, "auth_expected")
+    assert [answer.status_code for answer in answers] == [401, 401]
 
 
 OPERATIONS = ["/livez", "/readyz", "/metrics", "/sessions", "/notifications/x", "/rebalance", "/healthz", "/drain"]

@@ -162,7 +162,7 @@ async def test_a_message_that_comes_twice_is_delivered_once(replica: Replica, ba
 
 
 async def test_the_user_that_the_broker_knows_is_the_caller(replica: Replica, backend: Publisher, user: str) -> None:
-    """Two callers may use the same message id."""
+    """Two callers may use the same message id. Checklist 3.3.24."""
     async with session(replica.ws_url, user) as client:
         await backend.send(notification(user, title="guest"), message_id=user, user_id="guest")
         await backend.send(notification(user, title="nobody"), message_id=user)
@@ -398,7 +398,7 @@ def envelopes() -> dict[str, tuple[dict[str, Any], str]]:
 
 
 async def test_whatever_cannot_be_sent_becomes_a_dead_letter(replica: Replica, backend: Publisher, user: str) -> None:
-    """T-23: with a reason, without a second attempt, and nothing of it in the log but that."""
+    """T-23: with a reason, without a second attempt, and nothing of it in the log but that. Checklist 3.3.24."""
     expected: dict[str | None, str] = {}
     async with session(replica.ws_url, user) as client:
         for body, code in bodies().values():
@@ -460,7 +460,10 @@ HEADERS = {
 
 
 async def test_odd_headers_are_passed_over(replica: Replica, backend: Publisher, user: str) -> None:
-    """T-23: they stop neither a delivery nor a dead letter, even those that can be read and not written."""
+    """T-23: they stop neither a delivery nor a dead letter, even those that can be read and not written.
+
+    Checklist 3.3.24.
+    """
     async with session(replica.ws_url, user) as client:
         for name, header in HEADERS.items():
             await backend.send_wild(notification(user, title=name), ("headers", table(header)))

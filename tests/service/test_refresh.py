@@ -121,7 +121,7 @@ async def test_nothing_is_lost_while_a_session_refreshes(replica: Replica, backe
 async def test_a_refresh_that_is_no_good_ends_the_session(
     replica: Replica, fresh: str, expected: tuple[int, str]
 ) -> None:
-    """T-50: closes for good, but for a token that has expired."""
+    """T-50: closes for good, but for a token that has expired. Checklist 3.1.9."""
     async with session(replica.ws_url, "owner") as client:
         await client.say(type="refresh", token=fresh)
 

@@ -70,7 +70,7 @@ def _bearer(bearer_token: str) -> dict[str, str]:
 async def test_a_revoked_user_is_closed_and_comes_back_with_a_later_token_alone(
     replica: Replica, revoker: httpx.AsyncClient
 ) -> None:
-    """T-54; checklist 10. Nobody else is touched, also of the same name in another tenant."""
+    """T-54; checklist 10. Nobody else is touched, also of the same name in another tenant. Checklist 3.1.10."""
     stale = issued("alice")
     async with (
         opened_with(replica, stale) as one,
@@ -153,6 +153,7 @@ async def test_nobody_slips_in_at_the_moment_of_the_revocation(replica: Replica,
 async def test_a_session_goes_with_its_token_and_other_sessions_stay(
     replica: Replica, revoker: httpx.AsyncClient
 ) -> None:
+    """Checklist 3.1.10."""
     stale = issued("dave")
     async with opened_with(replica, stale) as one, session(replica.ws_url, "dave", extra={"jti": "other"}) as other:
         session_id = (await one.frame("welcome"))["session"]

@@ -161,7 +161,10 @@ async def test_what_is_no_utf_8_fails_as_soon_as_it_shows(target: Target, bad: l
     ids=lambda wrong: f"{wrong[0]:08b} {wrong[1] & 0x7F}",
 )
 async def test_what_breaks_the_protocol_fails_the_connection(target: Target, wrong: bytes) -> None:
-    """RFC 6455, 5.1, 5.2, 5.4, 5.5 and 7.4: bits, opcodes, masks, control frames, order, codes. Also T-36."""
+    """RFC 6455, 5.1, 5.2, 5.4, 5.5 and 7.4: bits, opcodes, masks, control frames, order, codes. Also T-36.
+
+    Checklist 2.1.
+    """
     async with raw_client(target) as client:
         client.send(wrong, frame(Opcode.TEXT, b"never answered"))
 

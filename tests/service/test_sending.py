@@ -174,6 +174,7 @@ async def test_what_the_rules_allow_is_accepted(backend: httpx.AsyncClient, chan
 async def test_what_breaks_a_rule_is_refused_with_a_pointer_to_it(
     backend: httpx.AsyncClient, changes: dict[str, Any], pointer: str, code: str
 ) -> None:
+    """Checklist 3.3.21."""
     answer = await backend.post("/notify", json=notification(**changes))
 
     problem = answer.json()
@@ -300,6 +301,7 @@ async def test_a_collapse_key_of_another_user_supersedes_nothing(
 
 
 async def test_sending_needs_its_scope(backend: httpx.AsyncClient) -> None:
+    """Checklist 3.2.17, 3.3.23."""
     answer = await backend.post("/notify", json=notification(), headers=bearer(scopes=["notify:broadcast"]))
 
     assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
@@ -351,6 +353,7 @@ async def test_a_scope_or_a_claim_opens_another_tenant(
 
 
 async def test_another_tenant_is_closed_without_scope_and_claim(backend: httpx.AsyncClient) -> None:
+    """Checklist 3.3.23."""
     request = notification(to={"users": ["guest"], "tenant": "elsewhere"})
 
     answer = await backend.post("/notify", json=request, headers=bearer(tenants=["x"]))

@@ -192,6 +192,7 @@ async def test_a_ref_of_an_odd_kind_is_an_error_that_does_not_repeat_it(replica:
 async def test_a_frame_that_makes_no_sense_is_an_error_and_the_session_stays(
     replica: Replica, frame: dict[str, Any], code: str
 ) -> None:
+    """Checklist 3.1.8."""
     async with session(replica.ws_url) as client:
         await client.say(**frame, ref="r")
         error = await client.frame("error")
@@ -231,6 +232,7 @@ async def test_topics_that_are_no_names_are_denied_whatever_they_hold(replica: R
 async def test_what_is_no_json_object_in_text_ends_the_session(
     replica: Replica, message: str | bytes, expected: tuple[int, str]
 ) -> None:
+    """Checklist 3.1.8."""
     async with session(replica.ws_url, "rude") as client:
         await client.connection.send(message)
 
@@ -245,6 +247,7 @@ async def test_text_that_is_no_utf8_ends_the_session(replica: Replica) -> None:
 
 
 async def test_a_frame_of_sixteen_kib_is_read_and_one_byte_more_ends_the_session(replica: Replica) -> None:
+    """Checklist 3.1.8."""
     empty = json.dumps({"type": "ping", "ref": "full", "pad": ""})
     full = json.dumps({"type": "ping", "ref": "full", "pad": "x" * (FRAME_LIMIT_BYTES - len(empty))})
 
@@ -266,6 +269,7 @@ async def test_a_message_in_many_fragments_is_held_to_the_same_limit(replica: Re
 
 
 async def test_too_many_frames_end_the_session(replica: Replica) -> None:
+    """Checklist 3.1.7."""
     async with session(replica.ws_url, "chatty") as client:
         for number in range(300):
             await client.say(type="ping", ref=number)
@@ -300,7 +304,7 @@ async def test_a_heartbeat_brings_the_position_behind_what_was_for_others(ruled:
 
 
 async def test_who_answers_no_protocol_ping_is_closed_after_two_heartbeats(ruled: Replica) -> None:
-    """And who answers them stays, though it says nothing else."""
+    """And who answers them stays, though it says nothing else. Checklist 3.1.12."""
     async with session(ruled.ws_url, "mute") as mute, session(ruled.ws_url, "alive") as alive:
         mute.connection.transport.pause_reading()
         began = asyncio.get_running_loop().time()

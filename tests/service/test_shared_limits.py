@@ -49,7 +49,7 @@ def offering(user: str) -> list[str]:
 
 
 async def test_a_caller_has_one_allowance_and_a_user_one_number_of_sessions(pair: tuple[Replica, Replica]) -> None:
-    """Whatever replica they come to; and where they stand is told as all replicas have it."""
+    """Whatever replica they come to; and where they stand is told as all replicas have it. Checklist 2.5."""
     one, two = pair
     await reached(pair)
     answers = [await send(replica, "caller") for replica in (one, two, one, two)]
@@ -80,7 +80,7 @@ async def test_a_caller_has_one_allowance_and_a_user_one_number_of_sessions(pair
 async def test_a_redis_that_dies_freezes_and_returns_is_no_error_and_no_end_of_limits(
     own_redis: RedisServer, pair: tuple[Replica, Replica]
 ) -> None:
-    """T-43: each replica counts for itself meanwhile: an answer, the right one, and soon."""
+    """T-43: each replica counts for itself meanwhile: an answer, the right one, and soon. Checklist 2.4."""
     for number, (away, back) in enumerate([(own_redis.kill, own_redis.start), (own_redis.suspend, own_redis.resume)]):
         away()
         for replica in pair:

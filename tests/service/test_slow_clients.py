@@ -102,7 +102,7 @@ async def test_a_session_that_vanishes_while_its_questions_wait_is_let_go(
 
 
 async def test_a_client_that_pings_and_never_reads_the_pongs_is_cut(small: Replica, sender: httpx.AsyncClient) -> None:
-    """T-32: the pongs would wait in memory without end."""
+    """T-32: the pongs would wait in memory without end. Checklist 2.1."""
     async with session(small.ws_url, "flood", receive_buffer_bytes=SMALL_BYTES) as flood:
         await send(sender, "flood", range(2_000))
         await eventually(lambda: is_in_state(small, "flood", "behind"))
@@ -145,7 +145,7 @@ async def test_a_client_that_closes_and_reads_no_more_is_freed(small: Replica, s
 async def test_many_that_stop_reading_cost_a_bounded_sum_and_delay_nobody(
     small: Replica, sender: httpx.AsyncClient
 ) -> None:
-    """T-31: what waits for each of them stays under a limit, and the rest is in the window, once."""
+    """T-31: what waits for each of them stays under a limit, and the rest is in the window, once. Checklist 2.1."""
     everywhere: dict[str, Any] = {"topics": ["frozen"], "extra": {"topics": ["frozen"]}}
     async with AsyncExitStack() as crowd:
         brisk = [
@@ -168,7 +168,10 @@ async def test_many_that_stop_reading_cost_a_bounded_sum_and_delay_nobody(
 
 
 async def test_a_session_that_never_reads_again_is_closed_and_its_socket_freed(start_replica: StartReplica) -> None:
-    """T-30, T-31: the one that reads again in time learns why; the hub lets go of both at once, the kernel as well."""
+    """T-30, T-31: the one that reads again in time learns why; the hub lets go of both at once, the kernel as well.
+
+    Checklist 3.1.12, 2.1.
+    """
     stern = start_replica(
         HTTP__SEND_BUFFER_BYTES=str(SMALL_BYTES),
         HTTP__TCP_USER_TIMEOUT_MILLISECONDS=str(USER_TIMEOUT_SECONDS * 1_000),

@@ -37,6 +37,7 @@ def test_lone_surrogates_of_a_client_stay_escaped() -> None:
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_every_reason_to_close_has_a_code(reason: CloseReason) -> None:
+    """Checklist 3.1.13."""
     assert CODE_OF_REASON[reason] in {4000, 4001, 4401, 4402, 4403, 4409, 1011, 1012}
 
 
@@ -51,6 +52,7 @@ def test_every_reason_to_close_has_a_code(reason: CloseReason) -> None:
     ],
 )
 def test_a_refusal_has_the_code_of_what_the_client_should_do(error: NotifierError, code: int) -> None:
+    """Checklist 3.1.13."""
     hang_up = HangUp.because(error)
 
     assert (hang_up.code, hang_up.reason) == (code, error.code)
