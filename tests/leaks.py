@@ -1,4 +1,4 @@
-"""What no log may hold, whichever test wrote it: tokens, passwords, payloads, query strings that may carry a token."""
+"""What no log may hold, whichever test wrote it: tokens, tickets, passwords, payloads, queries that may carry one."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 KINDS: Final[Mapping[str, re.Pattern[bytes]]] = {
     # A JSON object in base64url, as each of the first two parts of a token is.
     "a token": re.compile(rb"eyJ[A-Za-z0-9_-]{16,}"),
+    "a ticket": re.compile(rb"\bv1\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
     "a token's place": re.compile(rb"bearer\.[A-Za-z0-9_-]|Bearer [A-Za-z0-9_-]|[?&](?:token|ticket)=", re.ASCII),
     "a password in a URL": re.compile(rb"\b(?:amqps?|rediss?|https?)://[^\s:/@\"]*:[^\s/@\"]+@"),
     # A payload in any spelling: as JSON, in a JSON string, as Python shows bytes or a dictionary.

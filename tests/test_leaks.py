@@ -13,6 +13,8 @@ CALM = (
     '{"event": "request", "path": "/notify", "caller": "alice", "code": "token_invalid", "broker": "amqp://me@rabbit/"}'
 )
 
+TICKET = "v1.eyJ1bnRpbCI6MTc2NDE2NjMyMX0.3qkxJ6bM2gcl5f0rJYkOq8sJt5G2b0Jt0a7mXqXWm5c"
+
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
@@ -26,7 +28,9 @@ def directory() -> Iterator[Path]:
     [
         (f'{{"event": "{token()}"}}', "a token"),
         (f'{{"event": "{token().split(".")[1]}"}}', "a token"),
+        (f'{{"query": "{TICKET}"}}', "a ticket"),
         ('{"path": "/ws?topics=a&token=x"}', "a token's place"),
+        ('{"path": "/events?ticket=x"}', "a token's place"),
         ('{"headers": "Authorization: Bearer x"}', "a token's place"),
         ('{"protocols": "notifier.v1, bearer.x"}', "a token's place"),
         ('{"broker": "amqp://me:password@rabbit/"}', "a password in a URL"),

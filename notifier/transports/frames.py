@@ -185,11 +185,15 @@ class Beat(Joined):
     In a stream of events it is nothing but the id, which a browser keeps without a word to its page.
     """
 
-    __slots__ = ()
+    __slots__ = ("_position",)
 
     def __init__(self, position: Position) -> None:
         super().__init__([message("heartbeat", position=str(position)), Ping()])
-        self._event = b"id: %b\n\n" % str(position).encode()
+        self._position = position
+
+    @property
+    def event(self) -> bytes:
+        return b"id: %b\n\n" % str(self._position).encode()
 
 
 class Frames:
