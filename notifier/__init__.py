@@ -46,6 +46,15 @@ A session, from connect to close:
     core/drain.py               reconnect, a little later, elsewhere
     transports/closing.py       the close code says whether to come back
 
+A revocation, to the sessions that it ends:
+
+    ingress/revocations.py      RevocationDoor: who may (access/gate.py), and what
+    access/revoker.py           revoke: it becomes a control record ...
+    core/control.py             ... that is told to every replica, and read by whoever knows its kind
+    journal/control.py          by way of a stream (publisher.py, follower.py), or in memory
+    access/revocations.py       what holds; the gate asks at each token, and again when a session begins
+    access/revoker.py           the sessions are closed, in stretches
+
 `app.py` introduces the parts to each other (`trust.py` and `engine.py` make keys and brokers ready), `server.py` runs
 them, `cli.py` and `commands/` are the command.
 """
