@@ -135,3 +135,19 @@ async def test_a_session_that_takes_nothing_is_closed_all_the_same(hub: Hub) -> 
 
 async def test_nobody_to_close_is_done_at_once(hub: Hub) -> None:
     assert await drain(hub, [], over_seconds=3600) == 0
+
+
+def test_whoever_leaves_or_is_gone_holds_no_place_any_more() -> None:
+    """The limits of entry go by it; who leaves is told of twice, since it is gone later."""
+    vacated: list[str] = []
+    hub = Hub(Window(at(7), opened_at_ms=0), PlainFrames(), vacated=lambda session: vacated.append(session.id))
+    leaving, going = [Session(name, identity(), (), BoundedOutlet()) for name in ("leaving", "going")]
+    for session in (leaving, going):
+        hub.register(session, None)
+
+    hub.mark_leaving([leaving])
+    hub.remove(going)
+    hub.remove(going)
+    hub.remove(leaving)
+
+    assert vacated == ["leaving", "going", "leaving"]
