@@ -30,6 +30,7 @@ A message of the request queue, to an acknowledgement:
 
 A session, from connect to close:
 
+    transports/http_protocol.py the head is held to more rules than the parser has
     transports/socket_protocol.py  the request becomes a scope
     transports/websocket.py     serve: what the client brings (handshake.py) is checked and admitted (reception.py,
                                 access/gate.py); sse.py: the same for a stream of events
