@@ -48,9 +48,9 @@ def test_what_moves_up_and_down_is_steady() -> None:
     ("minutes", "growth", "fault"),
     [
         (48, {"leak": 2.0}, "memory grows"),  # As of 1,000 sessions that were cut, half of which are still held.
-        (3, {"leak": 40.0}, "memory grows"),
-        (3, {"descriptors": 15.0}, "more descriptors"),
-        (3, {"tasks": 15.0}, "more tasks"),
+        (3, {"leak": 120.0}, "memory grows"),
+        (3, {"descriptors": 60.0}, "more descriptors"),
+        (3, {"tasks": 60.0}, "more tasks"),
     ],
 )
 def test_a_leak_is_found_out(minutes: float, growth: dict[str, float], fault: str) -> None:
