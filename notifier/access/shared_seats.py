@@ -152,7 +152,7 @@ class SharedSeats:
 
     async def _serve(self) -> None:
         """Enter what is here under a new name, then keep it alive, until Redis is lost."""
-        self._name = secrets.token_hex(8)
+        old_name, self._name = self._name, secrets.token_hex(8)
         self._taken.clear()
         self._freed.clear()
         self._is_entering = True
@@ -160,6 +160,8 @@ class SharedSeats:
             await _in_time(self._shared.warm())
             for script in (self._claim_script, self._enter_script, self._free_script, self._beat_script):
                 await _in_time(self._shared.client.script_load(script.script))
+            if old_name:  # Else what is here would count twice until it has died out.
+                await _in_time(self._shared.client.zrem(self._replicas, old_name))
             await self._beat()
             await self._enter(list(self._seats()))
             await self._enter_taken()
