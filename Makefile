@@ -34,7 +34,7 @@ test-faults: $(VENV)/.dev ## Run the fault tests at full size, about half an hou
 	@NOTIFIER_TEST_FULL=1 NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) \
 	  $(BIN)/python -m pytest tests/faults tests/test_isolation.py tests/access/test_remote_keys.py \
 	    tests/service/test_admission.py \
-	  tests/service/test_rfc6455.py tests/service/test_hostile_requests.py tests/service/test_slow_clients.py $(ARGS)
+	    tests/service/test_rfc6455.py tests/service/test_hostile_requests.py tests/service/test_slow_clients.py $(ARGS)
 
 conform: $(VENV)/.dev ## Run Autobahn's suite of WebSocket against both ways to keep a session; WSTEST=path/to/wstest
 	@$(BIN)/python -m tests.conform $(WSTEST) $(ARGS)
