@@ -70,7 +70,7 @@ def _bearer(bearer_token: str) -> dict[str, str]:
 async def test_a_revoked_user_is_closed_and_comes_back_with_a_later_token_alone(
     replica: Replica, revoker: httpx.AsyncClient
 ) -> None:
-    """T-54; checklist 10. Nobody else is touched, also of the same name in another tenant. Checklist 3.1.10."""
+    """T-54. Nobody else is touched, also of the same name in another tenant. Checklist 3.1.10."""
     stale = issued("alice")
     async with (
         opened_with(replica, stale) as one,
