@@ -86,18 +86,25 @@ class _Revoked:
             case "session":
                 return revocation.name in self.sessions
 
-    def add(self, revocation: Revocation) -> None:
-        cut = _Cut(revocation.issued_before, revocation.expires_at)
+    def add(self, revocation: Revocation) -> bool:
+        """Merge it in. False when all that it says was known."""
+        cut, name = _Cut(revocation.issued_before, revocation.expires_at), revocation.name
         match revocation.by:
             case "everyone":
-                self.everyone = cut = _later(self.everyone, cut)
-                self.users = {user: own for user, own in self.users.items() if own.issued_before > cut.issued_before}
+                before, self.everyone = self.everyone, _later(self.everyone, cut)
+                issued_before = self.everyone.issued_before
+                self.users = {user: own for user, own in self.users.items() if own.issued_before > issued_before}
+                return self.everyone != before
             case "user" if cut.issued_before > self.everyone.issued_before:
-                self.users[revocation.name] = _later(self.users.get(revocation.name, _NO_CUT), cut)
+                held = self.users.get(name, _NO_CUT)
+                self.users[name] = _later(held, cut)
+                return self.users[name] != held
             case "token":
-                _hold(self.tokens, revocation.name, cut.expires_at)
-                if revocation.session is not None:
-                    _hold(self.sessions, revocation.session, cut.expires_at)
+                is_news = _hold(self.tokens, name, cut.expires_at)
+                session = revocation.session
+                return (session is not None and _hold(self.sessions, session, cut.expires_at)) or is_news
+            case _:
+                return False
 
     def drop_expired(self, now: float) -> None:
         if self.everyone.expires_at <= now:
@@ -151,16 +158,16 @@ class Revocations:
         return self._count < self._capacity and held < max(1, self._capacity // 2)
 
     def add(self, revocation: Revocation) -> bool:
-        """Have it hold from here on. False for one whose time is over."""
+        """Have it hold from here on. False for one whose time is over, or that says nothing new."""
         if revocation.expires_at <= self._clock():
             return False
         revoked = self._by_tenant.setdefault(revocation.tenant, _Revoked())
         before = len(revoked)
-        revoked.add(revocation)
+        is_news = revoked.add(revocation)
         self._count += len(revoked) - before
         if not revoked:
             del self._by_tenant[revocation.tenant]
-        return True
+        return is_news
 
     def drop_expired(self) -> None:
         """Forget those whose tokens have all expired; call it once in a while."""
@@ -175,8 +182,10 @@ def _later(one: _Cut, other: _Cut) -> _Cut:
     return _Cut(max(one.issued_before, other.issued_before), max(one.expires_at, other.expires_at))
 
 
-def _hold(held: dict[str, float], name: str, until: float) -> None:
-    held[name] = max(until, held.get(name, 0.0))
+def _hold(held: dict[str, float], name: str, until: float) -> bool:
+    before = held.get(name, 0.0)
+    held[name] = max(until, before)
+    return until > before
 
 
 def _is_moment(value: object) -> bool:

@@ -73,7 +73,7 @@ class Revoker:
         # A tenant may have thousands of sessions, and nothing else is to wait until they are closed.
         self._ending: Worklist[Session] = Worklist(self._end_next, later=later)
         self._follow_ups: asyncio.Queue[Revocation] = asyncio.Queue()
-        self._awaited: dict[tuple[Tenant, str], asyncio.Event] = {}  # By session: somebody waits until it is revoked.
+        self._followed_up = asyncio.Event()  # Set, and replaced, when the token of a session was revoked.
         self.taken: Counter[str] = Counter()  # By what they are about.
         control.on(KIND, self._read)
 
@@ -110,19 +110,18 @@ class Revoker:
 
     async def _revoke_session(self, revocation: Revocation) -> None:
         """Have the replica that has the session end it and revoke its token, and wait for that."""
-        key = (revocation.tenant, revocation.name)
-        if self._revocations.has_revoked_session(*key):
+        if self._is_done(revocation):
             return
-        done = self._awaited.setdefault(key, asyncio.Event())
         try:
             await self._tell(revocation)
             async with asyncio.timeout(READBACK_SECONDS):
-                await done.wait()
+                while not self._is_done(revocation):
+                    await self._followed_up.wait()
         except TimeoutError:
             raise NotFound("session_not_found", "no replica that can be heard has a session of this id") from None
-        finally:
-            if self._awaited.get(key) is done:
-                del self._awaited[key]
+
+    def _is_done(self, revocation: Revocation) -> bool:
+        return self._revocations.has_revoked_session(revocation.tenant, revocation.name)
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -153,10 +152,11 @@ class Revoker:
             self._revoke_token_of(revocation)
             return
         if not self._revocations.add(revocation):
-            return
+            return  # It has expired, or comes back to where it was told.
         self.taken[revocation.by] += 1
-        if revocation.session is not None and (done := self._awaited.get((revocation.tenant, revocation.session))):
-            done.set()
+        if revocation.session is not None:
+            self._followed_up.set()
+            self._followed_up = asyncio.Event()
         self._end([session for session in self._candidates(revocation) if self.covers(session.identity)])
 
     def _revoke_token_of(self, revocation: Revocation) -> None:
@@ -167,7 +167,7 @@ class Revoker:
         # Tokens and tickets have an id; were there none, that the session is over is to be known all the same.
         token_id = session.identity.token_id or f"session:{session.id}"
         follow_up = revocation._replace(by="token", name=token_id, session=session.id)
-        self._revocations.add(follow_up)
+        self._revocations.add(follow_up._replace(session=None))  # It is done once every replica will know.
         self._follow_ups.put_nowait(follow_up)
         self._hub.close(session, CloseReason.TOKEN_REVOKED)
 

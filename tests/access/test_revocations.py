@@ -113,6 +113,23 @@ def test_all_is_forgotten_when_no_token_is_left() -> None:
     assert not revocations.add(revocation("token", "t"))
 
 
+def test_what_says_nothing_new_is_told_from_what_does() -> None:
+    """A record comes back to the replica that told it, and counts once."""
+    clock = HandClock()
+    clock.now = NOW
+    revocations = Revocations(clock=clock)
+    steps = [
+        revocation("token", "t"),
+        revocation("token", "t", session="s"),
+        revocation("user", "u"),
+        revocation("user", "u", issued_before=NOW + 1),
+        revocation("everyone", issued_before=NOW + 2),
+    ]
+
+    assert [revocations.add(each) for each in steps] == [True] * 5
+    assert [revocations.add(each) for each in steps] == [False] * 5
+
+
 def test_at_the_bound_no_tenant_takes_the_room_of_others_and_none_is_forgotten() -> None:
     clock = HandClock()
     clock.now = NOW
