@@ -16,9 +16,8 @@ class KeyPool:
     """
 
     def __init__(self, pace: Pace, *, boot_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.changed: Callable[[], None] = lambda: (
-            None
-        )  # Told of each change of a set; given when there is who to tell.
+        # Told of each change of a set; replaced when there is who to tell.
+        self.changed: Callable[[], None] = lambda: None
         self._pace = pace
         self._in_use: tuple[RemoteKeys, ...] = ()
         self._is_new = asyncio.Event()  # Others are in use than `run` knows of.

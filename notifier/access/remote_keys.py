@@ -68,8 +68,8 @@ class RemoteKeys:
         self.trouble: str | None = None  # Why the last fetch brought nothing.
         self.published: tuple[PublishedKey, ...] = ()  # What `keys` are made of, and below what the set held besides.
         self.passed_over: tuple[str, ...] = ()
-        self._pace = pace
         self.changed = changed
+        self._pace = pace
         self._fetch = fetch
         self._clock = clock
         self._monotonic = monotonic
@@ -150,6 +150,8 @@ class RemoteKeys:
             self._fail("failed", str(error))
         except ValueError as error:
             self._fail("refused", f"the set is not taken: {error}")
+        except Exception as error:  # noqa: BLE001 - what an issuer answers must not end a replica, whatever it is
+            self._fail("failed", f"what comes cannot be dealt with ({type(error).__name__})")
         else:
             self._take(reading)
         finally:

@@ -177,9 +177,10 @@ async def test_what_is_no_set_is_told_in_a_sentence(issuer: HttpIssuer) -> None:
 
 async def test_an_issuer_that_answers_drop_by_drop_is_left_in_time() -> None:
     """A time-out between two bytes would never end it. Checklist 3.2.19."""
-    is_over, has_closed = asyncio.Event(), asyncio.Event()
+    is_over, has_begun, has_closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        has_begun.set()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         with suppress(ConnectionError):
             while not is_over.is_set():
@@ -193,13 +194,14 @@ async def test_an_issuer_that_answers_drop_by_drop_is_left_in_time() -> None:
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        keys = RemoteKeys(KeyPlace(url, url), ["ES256"], pace=Pace(timeout_seconds=0.2))
-        async with asyncio.timeout(5):
+        keys = RemoteKeys(KeyPlace(url, url), ["ES256"], pace=Pace(timeout_seconds=0.5))
+        async with asyncio.timeout(20):
             await keys.fetch()
             is_over.set()
-            await has_closed.wait()
+            if has_begun.is_set():  # A machine that is very busy may not have come so far.
+                await has_closed.wait()
 
-    assert keys.trouble == "no answer within 0.2 s"
+    assert keys.trouble == "no answer within 0.5 s"
 
 
 async def test_a_ca_file_is_read_anew_for_each_fetch(

@@ -275,6 +275,21 @@ async def test_a_bad_set_is_refused_and_the_last_good_one_kept(body: bytes) -> N
     assert keys.age_seconds == 600
 
 
+async def test_a_failure_that_nobody_thought_of_ends_nothing() -> None:
+    published = Published("old")
+    keys = published.keys()
+    await keys.fetch()
+
+    async def break_down(_: KeyPlace) -> bytes:
+        raise RuntimeError
+
+    keys._fetch = break_down
+    await keys.fetch()
+
+    assert (keys.results["failed"], len(keys.published)) == (1, 1)
+    assert keys.trouble == "what comes cannot be dealt with (RuntimeError)"
+
+
 async def test_a_key_that_is_gone_from_the_set_is_gone_here_also_for_tokens_that_were_verified() -> None:
     """T-51: the old one is refused after the cache's time, and is not remembered any longer."""
     published = Published("old")
