@@ -78,7 +78,7 @@ class Revoking:
     def readings(self) -> Mapping[str, Reading]:
         """Its numbers."""
         readings: dict[str, Callable[[], Any]] = {
-            "notifier_revocations": lambda: len(self._revocations),
+            "notifier_revocations_held": lambda: len(self._revocations),
             "notifier_revocations_total": lambda: {(by,): count for by, count in self._revoker.taken.items()},
             "notifier_control_skipped_records_total": lambda: self.control.skipped,
         }

@@ -159,7 +159,7 @@ _FAMILIES: Final = (
         ("reason",),
     ),
     # Revocations.
-    Family("notifier_revocations", "gauge", "Revocations that hold now."),
+    Family("notifier_revocations_held", "gauge", "Revocations that hold now."),
     Family(
         "notifier_revocations_total",
         "counter",
