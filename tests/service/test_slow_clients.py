@@ -35,6 +35,8 @@ def small(tmp_path_factory: pytest.TempPathFactory, module: str) -> Iterator[Rep
         "HTTP__SEND_BUFFER_BYTES": str(SMALL_BYTES),
         "WINDOW__MAX_INDEX_ENTRIES": "5000",
         "LIMITS__BATCH": "1000000/second",
+        "LIMITS__HANDSHAKES": "100000/second",
+        "LIMITS__ADDRESS_HANDSHAKES": "100000/second",
     }
     replica = Replica(log_path, {f"NOTIFIER_{name}": value for name, value in settings.items()}, module=module)
     yield replica
