@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,18 @@ def rows() -> dict[str, list[str]]:
     return {label: re.findall(r"`([^`]+::[^`]+)`", tests) for label, tests in lines}
 
 
-def docstring_of(test: str) -> str:
+@cache
+def docstrings(file: str) -> dict[str, str]:
+    """Of each function of a test module."""
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {function.name: ast.get_docstring(function) or "" for function in functions}
+
+
+def names(test: str, line: str) -> bool:
+    """Whether there is the test, and its docstring names the line."""
     file, _, name = test.partition("::")
-    for node in ast.walk(ast.parse((ROOT / "tests" / file).read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            return ast.get_docstring(node) or ""
-    raise AssertionError(f"there is no {test}")
+    return re.search(rf"(?<![\d.]){re.escape(line)}(?!\d)", docstrings(file)[name]) is not None
 
 
 def test_every_line_is_there() -> None:
@@ -36,7 +43,7 @@ def test_a_line_is_proven_by_tests_that_name_it(line: str) -> None:
     tests = rows()[line]
 
     assert tests
-    assert [test for test in tests if not re.search(rf"(?<![\d.]){re.escape(line)}(?!\d)", docstring_of(test))] == []
+    assert [test for test in tests if not names(test, line)] == []
 
 
 def test_what_is_locked_is_new_enough() -> None:

@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 from tests.service.raw import RawClient, control, raw_client
 
 IS_FULL = os.environ.get("NOTIFIER_TEST_FULL") == "1"
-FUZZED_FRAMES = 1_000_000 if IS_FULL else 30_000
+FUZZED_FRAMES = 1_000_000 if IS_FULL else 12_000
 A_CONNECTION = 60  # Frames that one connection is sent at most; most end it sooner.
 VALID_CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999)
 INVALID_CODES = (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535)
