@@ -75,8 +75,7 @@ def _channels() -> dict[str, Any]:
     return {
         "socket": {
             "address": "/ws",
-            "description": "JSON in text frames, of at most 16 KiB from a client; "
-            "docs/protocol.md says in which order.",
+            "description": "JSON in text frames, at most 16 KiB from a client; docs/protocol.md says in which order.",
             "servers": [{"$ref": "#/servers/sessions"}],
             "messages": _of(*FROM_SERVICE, *FROM_CLIENT),
             "bindings": {"ws": {"method": "GET", "query": query, "headers": protocol}},

@@ -1,4 +1,4 @@
-"""The Python client of notifier: `Notifier` sends over HTTP, and needs httpx alone.
+"""The Python client of notifier, on httpx alone: `Notifier` sends, `listen` receives.
 
 async with Notifier("https://push.example.com", token=token) as notifier:
     await notifier.send(to=users("alice"), type="order.shipped", title="On its way")
@@ -17,6 +17,7 @@ from notifier.clients.errors import (
     Unconfirmed,
     Violation,
 )
+from notifier.clients.listen import Listener, listen
 from notifier.clients.notification import Notification, Sent
 from notifier.clients.sender import Notifier, SyncNotifier
 
@@ -26,6 +27,7 @@ __all__ = [
     "Forbidden",
     "Invalid",
     "KeyReused",
+    "Listener",
     "NotSent",
     "Notification",
     "Notifier",
@@ -37,6 +39,7 @@ __all__ = [
     "Unconfirmed",
     "Violation",
     "everyone",
+    "listen",
     "roles",
     "topics",
     "users",

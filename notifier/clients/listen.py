@@ -1,82 +1,116 @@
-"""Receiving notifications over WebSocket: reconnects with back-off, resumes where it stood, drops repeats by id."""
+"""Receiving notifications: reconnects with back-off, resumes where it stood, renews its token, drops repeats by id.
+
+How the frames come is a transport's affair: a stream of events (event_stream.py, on httpx alone), or a WebSocket
+(socket.py, which needs websockets).
+"""
 
 import asyncio
+import inspect
 import json
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Final, Protocol, TypeAlias
 
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from notifier.clients.credentials import Token
+from notifier.clients.event_stream import event_stream
+from notifier.clients.sessions import LOST, Ended, Refused, Unreachable
 
-PROTOCOL: Final = "notifier.v1"
 BACKOFF_SECONDS: Final = (0.5, 30.0)
+OPENING_SECONDS: Final = 15.0  # The service may wait 5 s for the journal before it says welcome.
+SILENT_HEARTBEATS: Final = 2.2
 TOKEN_EXPIRED: Final = 4401
 REMEMBERED_IDS: Final = 10_000
+OnReset: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Connection(Protocol):
-    """What brings messages, and says how it was closed."""
+    """One open session."""
 
-    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
+    async def frame(self) -> str:
+        """The next frame as JSON. Raises Ended when there is no more."""
 
-    @property
-    def close_code(self) -> int | None: ...
-
-    @property
-    def close_reason(self) -> str | None: ...
+    async def renew(self, token: str) -> bool:
+        """Go on under another token. False: that takes another connection."""
 
 
-class Refused(Exception):
-    """The service does not want this client back until something changes."""
+Transport: TypeAlias = Callable[[str, str, Mapping[str, str]], AbstractAsyncContextManager[Connection]]
+"""(url of the service, token, query): opens a session. Raises Ended, Unreachable, or ValueError for what is no URL."""
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"refused with {code}: {reason}")
-        self.code = code
-        self.reason = reason
+
+async def listen(
+    url: str,
+    *,
+    token: Token,
+    topics: Sequence[str] = (),
+    position: str | None = None,
+    on_reset: OnReset | None = None,
+    transport: Transport = event_stream,
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Iterate over notifications, each once, for as long as the service wants this client.
+
+    Args:
+        url: of the service, such as `https://push.example.com`.
+        token: a text, or a callable that is asked before each attempt and before the end of the one it gave.
+        position: where to resume from, or `earliest`; None begins with what comes from now on.
+        on_reset: told, with `reason`, that notifications may be missing.
+
+    Raises:
+        Refused: the service does not want this client back until something changes.
+        ValueError: the URL is none.
+    """
+    listener = Listener(url, token, topics=topics, position=position, transport=transport)
+    async with aclosing(aiter(listener)) as frames:
+        async for frame in frames:
+            if frame["type"] == "notification":
+                yield frame["notification"]
+            elif frame.get("resume", {}).get("status") == "reset" and on_reset is not None:
+                on_reset(frame["resume"])
 
 
 class Listener:
-    """Iterate over it for frames: `notification` once per id, and the others as they come.
+    """Iterate over it for frames: `notification` once per id, the others as they come, `disconnected` in between.
 
-    Args:
-        url: the WebSocket address, such as `ws://127.0.0.1:8000/ws`.
-        get_token: asked before each attempt; a token that is still good may be returned again.
-        position: where to resume from; None begins with what comes from now on.
-
-    Raises:
-        Refused: with the close code, for the codes that say so.
+    The arguments are those of `listen`. `position` is where it stands: keep it after the notification is dealt with.
     """
 
     def __init__(
-        self, url: str, get_token: Callable[[], str], *, topics: Sequence[str] = (), position: str | None = None
+        self,
+        url: str,
+        token: Token,
+        *,
+        topics: Sequence[str] = (),
+        position: str | None = None,
+        transport: Transport = event_stream,
     ) -> None:
-        self._url = url
-        self._get_token = get_token
-        self._topics = topics
         self.position = position
+        self._url = url.rstrip("/")
+        self._get_token = token
+        self._topics = topics
+        self._open = transport
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._failures = 0
         self._after_seconds: float | None = None  # What the service asked to wait, in `reconnect`.
         self._token = ""
         self._expired_token: str | None = None  # The one that was last told to be expired.
+        self._is_welcome = False  # There was a session since then.
+        self._silent_seconds = OPENING_SECONDS
 
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+    async def __aiter__(self) -> AsyncGenerator[dict[str, Any], None]:
         while True:
             try:
-                async with self._connect() as connection:
+                self._token = await self._current_token()
+                async with self._open(self._url, self._token, self._query()) as connection:
+                    self._silent_seconds = OPENING_SECONDS
                     async for frame in self._frames(connection):
                         yield frame
-                reason = self._judge(connection.close_code, connection.close_reason)
-            except ConnectionClosed as end:
-                reason = self._judge(end.rcvd.code if end.rcvd else 1006, end.rcvd.reason if end.rcvd else "")
-            except InvalidHandshake as error:
-                reason = self._judge_refusal(error)
-            except OSError as error:
+            except Ended as end:
+                reason = self._judge(end)
+            except Unreachable as error:
                 reason = str(error)
+            except TimeoutError:
+                reason = f"nothing was heard for {self._silent_seconds:g} s"
             pause = self._pause()
             yield {
                 "type": "disconnected",
@@ -86,34 +120,37 @@ class Listener:
             }
             await asyncio.sleep(pause)
 
-    def _connect(self) -> AbstractAsyncContextManager[Connection]:
-        url, token = self._next_address()
-        return connect(
-            url,
-            subprotocols=[PROTOCOL],  # type: ignore[list-item]  # a NewType of str
-            additional_headers={"Authorization": f"Bearer {token}"},
-            ping_interval=None,  # The service pings.
-        )
-
-    def _next_address(self) -> tuple[str, str]:
-        """Where to go on, and the token for it."""
-        self._token = self._get_token()
-        query = {"topics": ",".join(self._topics)} if self._topics else {}
-        if self.position is not None:
-            query["position"] = self.position
-        return f"{self._url}?{urlencode(query)}" if query else self._url, self._token
-
     async def _frames(self, connection: Connection) -> AsyncIterator[dict[str, Any]]:
-        async for text in connection:
-            frame = json.loads(text)
+        while True:
+            async with asyncio.timeout(self._silent_seconds):
+                frame = json.loads(await connection.frame())
             if frame["type"] == "welcome":
-                self._failures = 0
-            if frame["type"] == "reconnect":
+                self._failures, self._is_welcome = 0, True
+                self._silent_seconds = SILENT_HEARTBEATS * frame["heartbeat_seconds"]
+            elif frame["type"] == "reconnect":
                 self._after_seconds = frame["after_ms"] / 1000
-            is_repeat = frame["type"] == "notification" and not self._is_new(frame["notification"]["id"])
-            if not is_repeat:
+            if frame["type"] != "notification" or self._is_new(frame["notification"]["id"]):
                 yield frame
             self.position = frame.get("position", self.position)
+            if frame["type"] == "token_expiring":
+                await self._renew(connection)
+
+    async def _renew(self, connection: Connection) -> None:
+        """Go on under a fresh token, where there is one. Raises Ended where that takes another connection."""
+        fresh = await self._current_token()
+        if fresh != self._token:
+            self._token = fresh
+            if not await connection.renew(fresh):
+                self._after_seconds = 0.0
+                raise Ended(LOST, "token renewed")
+
+    async def _current_token(self) -> str:
+        token = self._get_token() if callable(self._get_token) else self._get_token
+        return await token if inspect.isawaitable(token) else token
+
+    def _query(self) -> Mapping[str, str]:
+        named = {"topics": ",".join(self._topics), "position": self.position or ""}
+        return {name: value for name, value in named.items() if value}
 
     def _is_new(self, notification_id: str) -> bool:
         if notification_id in self._seen:
@@ -123,26 +160,26 @@ class Listener:
             self._seen.popitem(last=False)
         return True
 
-    def _judge(self, code: int | None, reason: str | None) -> str:
-        """Raise for a close that is final. An expired token gets one attempt at once, which may bring a fresh one."""
-        if code == TOKEN_EXPIRED and self._expired_token != self._token:
-            self._expired_token = self._token
+    def _judge(self, end: Ended) -> str:
+        """Raise for an end that is final. An expired token gets one attempt at once, which may bring a fresh one."""
+        is_another = self._token != self._expired_token and (self._is_welcome or self._expired_token is None)
+        if end.code == TOKEN_EXPIRED and is_another:
+            self._expired_token, self._is_welcome = self._token, False
             self._after_seconds = 0.0
-        elif code is not None and 4400 <= code < 4500:
-            raise Refused(code, reason or "")
-        return f"closed with {code} {reason or ''}".rstrip()
-
-    def _judge_refusal(self, error: InvalidHandshake) -> str:
-        status = getattr(getattr(error, "response", None), "status_code", 0)
-        if status in (401, 403, 426):
-            raise Refused(status, str(error)) from error
-        return str(error)
+        elif end.is_final:
+            raise Refused(end)
+        elif self._after_seconds is None and end.after_seconds is not None:
+            self._after_seconds = end.after_seconds + self._jitter()
+        return str(end)
 
     def _pause(self) -> float:
-        """Full jitter: any time up to a ceiling that doubles with each failure."""
         if self._after_seconds is not None:
             pause, self._after_seconds = self._after_seconds, None
             return pause
+        return self._jitter()
+
+    def _jitter(self) -> float:
+        """Full jitter: any time up to a ceiling that doubles with each failure."""
         least, most = BACKOFF_SECONDS
         ceiling = min(most, least * 2.0**self._failures)
         self._failures += 1

@@ -23,18 +23,19 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _listen(options: argparse.Namespace) -> int:
-    from websockets.exceptions import InvalidURI
-
-    from notifier.clients.listen import Listener, Refused
-    from notifier.clients.listen_sse import EventListener
+    from notifier.clients.event_stream import event_stream
+    from notifier.clients.listen import Listener
+    from notifier.clients.sessions import Refused
+    from notifier.clients.socket import socket
 
     given = given_token(options, [])
-    listener = (EventListener if options.sse else Listener)(
-        f"{options.url}/events" if options.sse else options.url.replace("http", "ws", 1) + "/ws",
+    listener = Listener(
+        options.url,
         # A development token is minted anew for each attempt, so that a night of listening does not end at its expiry.
         (lambda: given) if options.token else (lambda: given_token(options, [])),
         topics=options.topic,
         position=options.position,
+        transport=event_stream if options.sse else socket,
     )
 
     async def run() -> None:
@@ -48,7 +49,7 @@ def _listen(options: argparse.Namespace) -> int:
 
     try:
         asyncio.run(run())
-    except (Refused, InvalidURI) as error:
+    except (Refused, ValueError) as error:
         return fail(str(error))
     return 0
 

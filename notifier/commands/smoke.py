@@ -54,23 +54,22 @@ class _Attempt:
 
     async def run(self, *, within_seconds: float) -> str:
         """Try until it works. Returns a sentence; raises SmokeFailed at a refusal, and when the time is up."""
-        from websockets.exceptions import InvalidURI
-
-        from notifier.clients.listen import Refused
+        from notifier.clients.sessions import Refused
 
         try:
             async with asyncio.timeout(within_seconds):
                 return await self._send_and_receive()
         except TimeoutError:
             raise SmokeFailed(f"not within {within_seconds:g} seconds; at last {self._last}") from None
-        except (Refused, InvalidURI) as error:
+        except (Refused, ValueError) as error:
             raise SmokeFailed(str(error)) from error
 
     async def _send_and_receive(self) -> str:
         from notifier.clients.listen import Listener
+        from notifier.clients.socket import socket
 
         bearer, sent_at = "", None
-        async for frame in Listener(self._url.replace("http", "ws", 1) + "/ws", lambda: self._token):
+        async for frame in Listener(self._url, self._token, transport=socket):
             if frame["type"] == "disconnected":
                 self._last = f"no session was open: {frame['reason']}"
             elif frame["type"] == "welcome" and sent_at is None:

@@ -158,7 +158,7 @@ async def test_listen_stops_with_a_message_when_its_token_is_refused(replica: Re
     code, out, err = await run("listen", "--url", replica.url, "--token", make())
 
     assert (code, out) == (1, "")
-    assert err.startswith("notifier: refused with 401")
+    assert err.splitlines()[-1].startswith("notifier: refused with 401")
     assert "Traceback" not in err
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -16,6 +17,7 @@ from notifier.clients import (
     Forbidden,
     Invalid,
     KeyReused,
+    Listener,
     Notification,
     Notifier,
     NotSent,
@@ -25,11 +27,16 @@ from notifier.clients import (
     Unauthenticated,
     Unconfirmed,
     everyone,
+    listen,
     roles,
     topics,
     users,
 )
+from notifier.clients.event_stream import event_stream
+from notifier.clients.listen import Transport
 from notifier.clients.queue import QueueNotifier
+from notifier.clients.sessions import Refused as SessionRefused
+from notifier.clients.socket import socket
 from tests.rabbitmq import RabbitMQ
 from tests.replica import Replica
 from tests.service.client import session
@@ -48,6 +55,11 @@ def sending_token(**claims: object) -> str:
 async def notifier(replica: Replica) -> AsyncIterator[Notifier]:
     async with Notifier(replica.url, token=sending_token()) as notifier:
         yield notifier
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str:
+    return f"python-{abs(hash(request.node.name))}"
 
 
 @pytest.fixture
@@ -348,3 +360,115 @@ def authorisation_server(tokens: list[str]) -> Iterator[AuthorisationServer]:
         server.http.shutdown()
         thread.join()
         server.http.server_close()
+
+
+class TestListening:
+    @pytest.fixture(params=[event_stream, socket], ids=["stream", "socket"])
+    def transport(self, request: pytest.FixtureRequest) -> Transport:
+        transport: Transport = request.param
+        return transport
+
+    async def test_what_is_sent_is_received_across_a_lost_connection(
+        self, proxy: TcpProxy, notifier: Notifier, transport: Transport, user: str
+    ) -> None:
+        frames = Heard(Listener(f"http://127.0.0.1:{proxy.port}", token(user), transport=transport))
+        await frames.until("welcome")
+        await notifier.send(to=users(user), type="t", title="One")
+        await frames.until("notification")
+        proxy.cut()
+        await frames.until("disconnected")
+        await notifier.send(to=users(user), type="t", title="Two")
+        proxy.restore()
+        assert (await frames.until("welcome"))["resume"] == {"status": "resumed", "replayed": 1}
+        await frames.until("notification")
+        await frames.close()
+
+        assert frames.titles == ["One", "Two"]
+
+    async def test_notifications_alone_and_a_reset_are_told(
+        self, replica: Replica, notifier: Notifier, transport: Transport, user: str
+    ) -> None:
+        resets: asyncio.Queue[str] = asyncio.Queue()
+        listening = listen(
+            replica.url,
+            token=token(user),
+            position="another.1.0",
+            on_reset=lambda reset: resets.put_nowait(reset["reason"]),
+            transport=transport,
+        )
+        first = asyncio.ensure_future(anext(listening))
+        async with asyncio.timeout(10):
+            assert await resets.get() == "epoch_changed"
+            await notifier.send(to=users(user), type="t", title="One")
+            assert (await first)["title"] == "One"
+        await listening.aclose()
+
+    async def test_a_token_is_renewed_before_its_end(self, replica: Replica, transport: Transport, user: str) -> None:
+        minted: list[str] = []
+
+        async def fresh() -> str:
+            minted.append(token(user, lifetime_seconds=12 if not minted else 600))
+            return minted[-1]
+
+        frames = Heard(Listener(replica.url, fresh, transport=transport))
+        await frames.until("token_expiring")
+        kind = "refreshed" if transport is socket else "welcome"
+        await frames.until(kind)
+        await frames.close()
+
+        assert len(minted) >= 2
+        assert "4401" not in str(frames.heard)
+
+    async def test_a_token_that_is_expired_is_asked_for_once_more(self, replica: Replica, transport: Transport) -> None:
+        minted: list[str] = []
+
+        def expired() -> str:
+            minted.append(token("late", extra={"iat": 1_700_000_000, "exp": 1_700_003_600 + len(minted)}))
+            return minted[-1]
+
+        with pytest.raises(SessionRefused) as refused:
+            async for _ in listen(replica.url, token=expired, transport=transport):
+                pass
+
+        assert (refused.value.code, len(minted)) == (4401, 2)
+
+    async def test_what_is_no_address_is_told(self, transport: Transport) -> None:
+        with pytest.raises(ValueError, match="push"):
+            async for _ in listen("push.example.com", token="t", transport=transport):
+                pass
+
+    async def test_a_service_that_falls_silent_is_left(
+        self, proxy: TcpProxy, start_replica: StartReplica, transport: Transport, user: str
+    ) -> None:
+        replica = start_replica(SESSIONS__HEARTBEAT_SECONDS="1")
+        proxy.target = ("127.0.0.1", replica.port)
+        frames = Heard(Listener(f"http://127.0.0.1:{proxy.port}", token(user), transport=transport))
+        await frames.until("heartbeat")
+        proxy.freeze()
+        assert "nothing was heard" in (await frames.until("disconnected"))["reason"]
+        proxy.restore()
+        await frames.until("welcome")
+        await frames.close()
+
+
+class Heard:
+    """Reads frames of a listener, one after the other."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self._frames = aiter(listener)
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """The next frame of this type."""
+        async with asyncio.timeout(30):
+            while True:
+                self.heard.append(await anext(self._frames))
+                if self.heard[-1]["type"] == kind:
+                    return self.heard[-1]
+
+    async def close(self) -> None:
+        await self._frames.aclose()
+
+    @property
+    def titles(self) -> list[str]:
+        return [frame["notification"]["title"] for frame in self.heard if frame["type"] == "notification"]
