@@ -27,6 +27,7 @@ from tests.rabbitmq import NO_SERVER, RabbitMQ, find_server
 DOWN_SECONDS: Final = 3.0
 RESTORED_SECONDS: Final = 60.0
 TELL_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 60.0  # A machine with other work on it is no reason to give up an hour.
 SAMPLES: Final = 60  # At least so many after the warm-up.
 # A replica knows the last 10,000 records again, and some hold more than one notification: before, it grows by design.
 WARM_UP_SENDS: Final = 15_000
@@ -184,7 +185,7 @@ class Soak:
 
 
 async def _look(place: Place) -> Sample:
-    async with httpx.AsyncClient(base_url=place.operations_url, verify=False) as operator:
+    async with httpx.AsyncClient(base_url=place.operations_url, verify=False, timeout=LOOK_SECONDS) as operator:
         page = (await operator.get("/metrics")).raise_for_status().text
     values = {each.name: each.value for family in text_string_to_metric_families(page) for each in family.samples}
     return Sample(
