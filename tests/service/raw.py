@@ -87,6 +87,10 @@ class RawClient:
                 while await self._reader.read(65_536):
                     pass
 
+    def end(self) -> None:
+        """Say nothing more."""
+        self._writer.write_eof()
+
     def abort(self) -> None:
         """Reset the connection."""
         raw: socket.socket = self._writer.get_extra_info("socket")

@@ -25,7 +25,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.unsent_bytes = 0
         self.written: list[bytes] = []
-        self.is_closed = False
+        self.is_closed = self.is_aborted = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
 
@@ -46,7 +46,8 @@ class Wire(asyncio.Transport):
 
     def resume_reading(self) -> None: ...
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        self.is_aborted = True
 
 
 class Deaf:
@@ -127,3 +128,12 @@ async def test_a_session_that_is_lost_in_the_turn_of_its_clients_close_ends_quie
 
     assert wire.written == [b"\x88\x02\x03\xe8"]
     assert wire.is_closed
+
+
+def test_a_connection_whose_session_cannot_be_opened_is_cut() -> None:
+    """It has left ASGI: nobody else would close it."""
+    socket, wire = connected()
+    socket.give_up()
+
+    assert wire.is_aborted
+    assert socket not in socket._connections
