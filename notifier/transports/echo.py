@@ -12,7 +12,7 @@ from notifier.core.identity import Identity, Tenant
 from notifier.core.session import Session
 from notifier.transports.conversation import Allowance, Rules
 from notifier.transports.detached import Switchboard
-from notifier.transports.frames import Frame as Text
+from notifier.transports.encodings import Frame as Text
 from notifier.transports.socket_protocol import HAND_OVER
 
 FRAME_LIMIT_BYTES: Final = 32 * 1024 * 1024  # Suites send messages of 16 MiB.

@@ -133,6 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise ConnectionResetError("the client is gone")
         cycle.response_complete = True
         self._unset_keepalive_if_required()
+        self._stop_waiting()  # For the rest of a request that was sent ahead.
         self.connections.discard(self)
         self.pipeline.clear()
         self.parser = None  # type: ignore[assignment]  # It leads back here, and the collector looks seldom.

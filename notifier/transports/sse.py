@@ -16,7 +16,7 @@ from notifier.core.errors import Forbidden, NotifierError, Unauthenticated
 from notifier.core.ports import CloseReason
 from notifier.core.session import Session
 from notifier.transports.bare import Board
-from notifier.transports.frames import Retry
+from notifier.transports.encodings import Retry
 from notifier.transports.handshake import Handshake, read_handshake
 from notifier.transports.http_protocol import STREAM
 from notifier.transports.reception import Admitted, Reception

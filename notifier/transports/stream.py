@@ -7,9 +7,10 @@ from math import inf
 from typing import Any, Final
 
 from notifier.core.ports import CloseReason, Frame, Outlet
-from notifier.transports import frames
 from notifier.transports.bare import BareConnection, Board
 from notifier.transports.closing import CODE_OF_REASON
+from notifier.transports.encodings import Frame as Words
+from notifier.transports.frames import message
 from notifier.transports.outlet import AsgiOutlet, Message
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -24,12 +25,12 @@ _DETAILS: Final = {
 }
 
 
-def last_words(reason: CloseReason) -> frames.Frame | None:
+def last_words(reason: CloseReason) -> Words | None:
     """What a stream says before it ends, since it has no close codes: the code that a socket would close with."""
     if reason in _TOLD:
         return None
     detail = _DETAILS.get(reason, "this session was ended")
-    return frames.message("error", code=reason.value, detail=detail, close_code=CODE_OF_REASON[reason])
+    return message("error", code=reason.value, detail=detail, close_code=CODE_OF_REASON[reason])
 
 
 @dataclass(frozen=True, slots=True)

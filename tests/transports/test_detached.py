@@ -12,7 +12,8 @@ from notifier.core.ports import CloseReason
 from notifier.core.window import Window
 from notifier.transports.conversation import Conversation
 from notifier.transports.detached import DetachedSocket, Switchboard
-from notifier.transports.frames import Frame, Frames
+from notifier.transports.encodings import Frame
+from notifier.transports.frames import Frames
 from notifier.transports.incoming import HandedOver
 from tests.core.builders import at
 from tests.service.raw import control, fragments, text

@@ -5,7 +5,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from notifier.core.ports import CloseReason
-from notifier.transports.frames import Frame, Frames
+from notifier.transports.encodings import Frame
+from notifier.transports.frames import Frames
 from notifier.transports.outlet import AsgiOutlet
 
 

@@ -9,7 +9,8 @@ from notifier.core.envelope import Envelope, Position
 from notifier.core.identity import Tenant
 from notifier.core.ports import CloseReason
 from notifier.transports.closing import CODE_OF_REASON
-from notifier.transports.frames import Frames, Retry
+from notifier.transports.encodings import Retry
+from notifier.transports.frames import Frames
 from notifier.transports.stream import last_words
 
 AT = Position("epoch", 7, 0)
