@@ -11,11 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.frames import Opcode
 
 from tests.nginx import nginx
 from tests.replica import Replica
-from tests.service.client import complaints
-from tests.tokens import bearer
+from tests.service.client import PROTOCOL, complaints, session
+from tests.service.conftest import StartReplica
+from tests.service.raw import control
+from tests.tokens import bearer, token
 
 WITHIN_SECONDS = 0.3  # For an answer that may never come: silence is no request taken either.
 BODY = b'{"to":{"users":["a"]},"type":"t","title":"x"}'
@@ -149,6 +152,26 @@ async def test_an_upgrade_that_nobody_speaks_is_ignored_and_ends_the_connection(
     begun = b"GET /h2c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
     assert await answers(replica.port, [begun, SMUGGLED]) == [404]
+
+
+async def test_frames_before_the_answer_end_the_connection(start_replica: StartReplica) -> None:
+    """RFC 6455, 4.1: a pong before the 101 would be read as an answer, with what the client put into it."""
+    replica = start_replica(LIMITS__HANDSHAKES="1/second")
+    ping = control(Opcode.PING, b"HTTP/1.1 200 OK\r\n\r\n")
+    lines = [
+        "GET /ws HTTP/1.1",
+        "Host: x",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        f"Sec-WebSocket-Protocol: {PROTOCOL}, bearer.{token('early')}",
+    ]
+    request = "\r\n".join([*lines, "", ""]).encode()
+
+    assert await answers(replica.port, [request + ping]) == [400]
+    async with session(replica.ws_url, "early"):
+        assert await answers(replica.port, [request, ping]) == []  # It waits for its turn.
 
 
 def test_the_log_has_nothing_to_complain_of(replica: Replica) -> None:
