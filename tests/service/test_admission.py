@@ -76,9 +76,8 @@ async def test_a_crowd_that_comes_at_once_is_let_in_at_the_pace_that_is_set(star
         f"{looks - in_time:.0f} of {looks:.0f} looks late"
     )
     assert opened[-1] - began <= BACK_SECONDS
-    assert (
-        densest <= 2 * PACE + PACE / 5
-    )  # A second of them waits in line; one that is late lets that second go at once.
+    # A second of them waits in line. Where the machine is late by as much, that line goes at once, and the next one.
+    assert densest <= 3 * PACE
     assert {status for status, _ in refusals} == {503}
     assert page.value("notifier_limited_total", limit="handshakes") == len(told)
     assert max(Counter(told[: CROWD - 2 * PACE]).values()) <= 1.5 * PACE  # They are not told to come in one second.
