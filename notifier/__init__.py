@@ -56,6 +56,7 @@ A revocation, to the sessions that it ends:
     access/revocations.py       what holds; the gate asks at each token, and again when a session begins
     access/revoker.py           the sessions are closed, in stretches
 
-`app.py` introduces the parts to each other (`trust.py` and `engine.py` make keys and brokers ready), `server.py` runs
-them, `cli.py` and `commands/` are the command.
+`app.py` introduces the parts to each other (`public.py`: what stands at the public port; `trust.py`, `engine.py`,
+`counts.py` and `revoking.py` make keys, brokers and limits ready), `server.py` runs them, `cli.py` and `commands/` are
+the command.
 """

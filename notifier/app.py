@@ -7,7 +7,7 @@ import asyncio
 import logging
 import platform
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -16,21 +16,14 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket
 
-from notifier.access.addresses import network_of
-from notifier.access.gate import Gate, check_transport
+from notifier.access.gate import Gate
 from notifier.access.limits import TENANT
 from notifier.access.strain import Strain
-from notifier.access.tickets import TICKET_SECONDS
-from notifier.access.topics import grant
-from notifier.assets import CLIENT_PATH, client_files
 from notifier.core.canary import Canary
 from notifier.core.drain import close_paced
 from notifier.core.envelope import Position
-from notifier.core.errors import NotifierError, Unavailable, UpgradeRequired
+from notifier.core.errors import Unavailable
 from notifier.core.hub import Hub
 from notifier.core.idempotency import SeenKeys
 from notifier.core.outage import Outage
@@ -41,12 +34,9 @@ from notifier.core.session import Session
 from notifier.core.window import Window
 from notifier.counts import Counts
 from notifier.engine import build_journal, build_queue_door, journal_readings, queue_readings
-from notifier.ingress.http import Guard, HttpDoor
-from notifier.ingress.middleware import Cors, Failsafe, RequestLine, Threshold
-from notifier.ingress.openapi import SOCKET_ROUTE, STREAM_ROUTE, describe
-from notifier.ingress.problems import answer_error, denial_response
-from notifier.ingress.tickets import TicketDoor, TicketGuard
 from notifier.journal.memory import MemoryJournal
+from notifier.public import build_public_app
+from notifier.readiness import Readiness
 from notifier.revoking import Revoking
 from notifier.settings import Settings
 from notifier.telemetry.answers import Answers
@@ -56,11 +46,7 @@ from notifier.telemetry.memory import memory_limit_bytes, memory_share
 from notifier.telemetry.metrics import Metrics, Reading
 from notifier.telemetry.operations import Insight, create_operations_app
 from notifier.tracing import build_traces
-from notifier.transports.conversation import Rules
 from notifier.transports.frames import Frames
-from notifier.transports.reception import Door, Reception
-from notifier.transports.sse import EventStreams
-from notifier.transports.websocket import Timing, WebSocketSessions
 from notifier.trust import build_key_pool, build_origins, build_tickets, build_verifier, ticket_secrets
 
 log: Final = logging.getLogger(__name__)
@@ -74,7 +60,7 @@ class Service:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.failed = asyncio.Event()  # Set when a background task ended: the process must end too.
         self.is_ending = False
         self._is_ready = False  # When Prometheus asked last.
@@ -100,13 +86,25 @@ class Service:
             self.metrics.watch(journal_readings(self.rabbit))
         if self.queue_door is not None:
             self.metrics.watch(queue_readings(self.queue_door))
-        self.api = self._build_api()
+        self.readiness = Readiness(
+            gate=self.gate,
+            journal=self.journal,
+            rabbit=self.rabbit,
+            queue_door=self.queue_door,
+            canary=self.canary,
+            keys=self.keys,
+            revoking=self.revoking,
+            on_journal_loss=settings.operations.readiness_on_journal_loss,
+            runs=lambda: bool(self._workers) and not self.failed.is_set(),
+            is_ending=lambda: self.is_ending,
+        )
+        self.api = build_public_app(self, self._lifespan)
         self.operations = self._build_operations()
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _build_core(self) -> None:
-        settings = self._settings
+        settings = self.settings
         self.rabbit = build_journal(settings) if settings.journal.is_shared else None
         self.journal: Journal = self.rabbit or MemoryJournal()
         if self.traces is not None:
@@ -155,8 +153,11 @@ class Service:
             )
         )
 
+    async def _check_open(self) -> None:
+        await self.readiness.check_open()
+
     def _build_canary(self) -> Canary | None:
-        rabbit, every_seconds = self.rabbit, self._settings.operations.canary_seconds
+        rabbit, every_seconds = self.rabbit, self.settings.operations.canary_seconds
         if not every_seconds:
             return None
         return Canary(
@@ -168,7 +169,7 @@ class Service:
         )
 
     def _build_access(self) -> None:
-        settings = self._settings
+        settings = self.settings
         overload = settings.overload
         self.revoking = Revoking(settings, self.hub)
         self.counts = Counts(settings, close=self._supersede)
@@ -215,133 +216,6 @@ class Service:
             self.tickets.trust(secrets)
         self.revoking.trust(settings)
 
-    def _receive(self, transport: str) -> Reception:
-        http = self._settings.http
-        door = Door(
-            check_origin=self.gate.check_origin,
-            check_transport=partial(
-                check_transport, is_proxied=bool(http.trusted_proxies), require_tls=http.require_tls
-            ),
-            check_room=self.gate.check_room,
-            pace=self.gate.pace,
-            authenticate=self.gate.authenticate,
-            authenticate_patiently=self.gate.authenticate_patiently,
-            read_ticket=self.gate.read_ticket,
-            redeem=self.gate.redeem,
-            admit=self.gate.admit,
-            dismiss=self.gate.dismiss,
-            check_standing=self.gate.check_standing,
-            grant=lambda identity, topics, already: grant(identity, topics, already=already),
-            refusal=denial_response,
-            count_handshake=self.metrics.count_handshake,
-        )
-        return Reception(
-            transport,
-            door=door,
-            hub=self.hub,
-            pulse=self.pulse,
-            pipeline=self.pipeline,
-            news=lambda: [self.frames.degraded()] if self.outage.is_told else [],
-            heartbeat_seconds=self._settings.sessions.heartbeat_seconds,
-        )
-
-    def _build_sockets(self) -> WebSocketSessions:
-        sessions = self._settings.sessions
-        return WebSocketSessions(
-            self._receive("websocket"),
-            pulse=self.pulse,
-            rules=Rules(sessions.frame_limit_bytes, sessions.frames_per_second, sessions.frames_burst),
-            timing=Timing(sessions.auth_timeout_seconds, sessions.stall_timeout_seconds),
-            write_limit_bytes=sessions.write_limit_bytes,
-            query_token=sessions.query_token,
-        )
-
-    def _build_streams(self) -> EventStreams:
-        sessions = self._settings.sessions
-        return EventStreams(
-            self._receive("sse"),
-            linger_seconds=sessions.stall_timeout_seconds,
-            write_limit_bytes=sessions.write_limit_bytes,
-            query_token=sessions.query_token,
-        )
-
-    # -- the public port -----------------------------------------------------------------------------------------
-
-    def _build_api(self) -> FastAPI:
-        api = FastAPI(
-            title="notifier",
-            version=version("notifier-push"),
-            description="Send notifications to users, topics, roles or everyone; they arrive on their open sessions.",
-            openapi_url=None,
-            docs_url=None,
-            redoc_url=None,
-            lifespan=self._lifespan,
-            redirect_slashes=False,
-            # Nobody sets OpenTelemetry up, and FastAPI looks for it anew at each request.
-            telemetry={"tracing": False, "metrics": False, "logs": False},
-        )
-        api.openapi = partial(describe, api)  # type: ignore[method-assign]  # FastAPI's documented way to replace it
-        guard = Guard(
-            authenticate=self.gate.authenticate_sender,
-            authorise=lambda caller, tenant, everyone: self.gate.authorise(caller, tenant, everyone=everyone),
-            spend=lambda limit, caller, cost: self.limits.spend(
-                limit, f"{caller.issuer} {caller.tenant} {caller.user}", cost
-            ),
-            spend_tenant=partial(self.limits.spend, TENANT),
-        )
-        door = HttpDoor(
-            self.pipeline,
-            guard,
-            count_refusal=self.metrics.count_refusal,
-            body_seconds=self._settings.http.body_timeout_seconds,
-        )
-        door.open(api)
-        self.revoking.build_door(self.gate, self.limits, body_seconds=self._settings.http.body_timeout_seconds).open(
-            api
-        )
-        sockets = self._build_sockets()
-        api.router.add_websocket_route("/ws", _served_by(sockets))  # It takes nothing that FastAPI could inject.
-        api.add_api_route("/ws", _want_upgrade, methods=["GET"], **SOCKET_ROUTE)
-        api.add_api_route("/events", self._build_streams().respond, methods=["GET"], **STREAM_ROUTE)
-        if self.tickets is not None:
-            gate = self.gate
-            TicketDoor(
-                TicketGuard(
-                    gate.authenticate_bearer, lambda caller: guard.spend("ticket", caller, 1), gate.vouch, gate.mint
-                ),
-                ticket_seconds=TICKET_SECONDS,
-                body_seconds=self._settings.http.body_timeout_seconds,
-            ).open(api)
-        api.mount(CLIENT_PATH, client_files())
-        if self._settings.http.openapi:
-            api.add_api_route("/openapi.json", lambda: JSONResponse(api.openapi()), include_in_schema=False)
-        api.add_exception_handler(NotifierError, answer_error)
-        api.add_exception_handler(HTTPException, answer_error)
-        self._add_middleware(api)
-        return api
-
-    def _add_middleware(self, api: FastAPI) -> None:
-        """The last added is the outermost: a line, then CORS on every answer, then the limit, then the routes."""
-        if self.traces is not None:
-            api.add_middleware(self.traces.requests)
-        api.add_middleware(Failsafe)
-        api.add_middleware(Threshold, spend=lambda address: self.limits.spend("address", network_of(address)))
-        api.add_middleware(
-            Cors,
-            is_readable_from=self.gate.is_readable_from,
-            allow_methods=["GET", "POST"],
-            allow_headers=[
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-                "Last-Event-ID",
-                "traceparent",
-                "tracestate",
-            ],
-            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed", "X-Request-Id"],
-        )
-        api.add_middleware(RequestLine, observe=self.metrics.observe_request)
-
     # -- the operations port -------------------------------------------------------------------------------------
 
     def _build_operations(self) -> Starlette:
@@ -358,7 +232,7 @@ class Service:
     def _readings(self) -> Mapping[str, Reading]:
         """The numbers of this replica as a whole."""
         build = (version("notifier-push"), platform.python_version(), "rabbitmq" if self.rabbit else "memory")
-        limit_bytes, max_sessions = memory_limit_bytes(), self._settings.sessions.max_total
+        limit_bytes, max_sessions = memory_limit_bytes(), self.settings.sessions.max_total
         return {
             "notifier_build_info": lambda: {build: 1},
             "notifier_ready": lambda: self._is_ready,
@@ -383,55 +257,11 @@ class Service:
         self._is_ready, _ = await self.readiness()
         return self.metrics.render(), self.metrics.content_type
 
-    async def readiness(self) -> tuple[bool, Mapping[str, str]]:
-        """Whether to send clients here, and the state of each check."""
-        is_journal_ready, journal = await self._journal_state()
-        has_keys, keys = self.keys.state()
-        runs = bool(self._workers) and not self.failed.is_set()
-        checks = {
-            "journal": journal,
-            "control": self.revoking.state(),
-            "keys": keys,
-            "queue": self._queue_state(),
-            "canary": "off" if self.canary is None else "missing" if self.canary.is_missing else "ok",
-            "workers": "ok" if runs else "failed",
-            "drain": "ending" if self.is_ending else "ok",
-        }
-        delivers = self.canary is None or not self.canary.is_missing
-        return is_journal_ready and has_keys and delivers and runs and not self.is_ending, checks
-
-    def _queue_state(self) -> str:
-        """Whether requests are taken from a queue here. Clients may come all the same."""
-        if self.queue_door is None:
-            return "none"
-        if self.queue_door.is_consuming:
-            return "ok"
-        return f"degraded: {self.queue_door.losses.reason or 'not consuming'}"
-
-    async def _check_open(self) -> None:
-        """Raise Unavailable while nothing can be sent."""
-        if self.gate.is_starting:
-            raise Unavailable("starting", "this replica has not read the journal yet")
-        await self.journal.check()
-
-    async def _journal_state(self) -> tuple[bool, str]:
-        """Whether the journal lets this replica serve, and its state."""
-        if self.gate.is_starting:
-            trouble = self.rabbit.trouble if self.rabbit is not None else None
-            return False, f"starting: {trouble}" if trouble else "starting"
-        if self.rabbit is not None and self.rabbit.is_deaf():
-            return False, "deaf"
-        try:
-            await self.journal.check()
-        except Unavailable as error:
-            return self._settings.operations.readiness_on_journal_loss == "keep", f"degraded: {error.code}"
-        return True, "ok"
-
     def _rebalance(self, fraction: float) -> int:
         """Move a share of those that stay, drawn by lot: the oldest first would move the same ones each time."""
         sessions = [session for session in self.hub if not self.hub.is_leaving(session)]
         chosen = random.sample(sessions, round(len(sessions) * fraction))
-        window_seconds = self._settings.http.drain_window_seconds
+        window_seconds = self.settings.http.drain_window_seconds
         closing = asyncio.create_task(
             close_paced(self.hub, self.frames, chosen, CloseReason.REBALANCE, over_seconds=window_seconds)
         )
@@ -460,7 +290,7 @@ class Service:
         if self.canary is not None:
             self._workers.append(self._work("canary", self.canary.run()))
         try:
-            if not self._settings.journal.is_shared:
+            if not self.settings.journal.is_shared:
                 await self._read_journal()  # A turn of the loop: no client need be told to come back for it.
             self._workers.append(self._work("journal watch", self._watch_journal()))
             yield
@@ -510,14 +340,3 @@ class Service:
 def create_app(settings: Settings) -> FastAPI:
     """Build the public ASGI app of one replica, for any ASGI server."""
     return Service(settings).api
-
-
-def _served_by(sockets: WebSocketSessions) -> Callable[[WebSocket], Awaitable[None]]:
-    async def serve(websocket: WebSocket) -> None:
-        await sockets.serve(websocket)
-
-    return serve
-
-
-async def _want_upgrade() -> None:
-    raise UpgradeRequired("upgrade_required", "this address speaks WebSocket")
