@@ -113,6 +113,7 @@ def test_clients_alone_come_in_unless_told_otherwise(rendered: Rendered) -> None
         ("/ws", "Exact"),
         ("/events", "Exact"),
         ("/ticket", "Exact"),
+        ("/client", "Prefix"),
     }
     assert rule["http"] == other["http"]
 
