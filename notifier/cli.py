@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from notifier.commands import (
+    conform,
     conform_target,
     dead_letters,
     health,
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     prove.add_to(commands)
     smoke.add_to(commands)
     why.add_to(commands)
+    conform.add_to(commands)
     conform_target.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
