@@ -179,6 +179,22 @@ async def refresh(flow: Flow, replica: Replica) -> None:
         await flow.hear(fritz, "refreshed")
 
 
+async def revoked(flow: Flow, replica: Replica) -> None:
+    offered = [PROTOCOL, f"bearer.{token('jana')}"]
+    async with bare(replica.ws_url, subprotocols=offered) as jana:
+        flow.note("> connect /ws")
+        await flow.hear(jana, "welcome")
+        may_revoke = bearer("security", scopes=["notify:revoke"])
+        async with httpx.AsyncClient(base_url=replica.url, headers=may_revoke, verify=False) as backend:
+            assert (await backend.post("/revocations", json={"user": "jana"})).status_code == 202
+        flow.note('(a backend posts {"user": "jana"} to /revocations)')
+        flow.closed(*await jana.closed())
+    flow.note("> connect /ws, with the same token, without an Origin")
+    status, problem, _ = await refusal(replica.ws_url, subprotocols=offered)
+    flow.note(f"< HTTP {status}")
+    flow.note(f"< {json.dumps(problem)}")
+
+
 async def slow(flow: Flow, replica: Replica) -> None:
     """What a client finds that did not read: as much as the buffers held, and then the close."""
     async with session(replica.ws_url, "gina", receive_buffer_bytes=4_096) as gina:
@@ -240,6 +256,7 @@ async def hold_all(directory: Path) -> Mapping[str, Sequence[str]]:
             named("resume", resume, first),
             named("expiry", expiry, second),
             named("refresh", refresh, second),
+            named("revoked", revoked, first),
             named("slow", slow, first),
         ]
         await asyncio.gather(*talks)

@@ -88,7 +88,7 @@ class Session:
         try:
             async with within(ANSWER_SECONDS, "a close"):
                 while True:
-                    await self.connection.recv()
+                    self._read(await self.connection.recv())
         except ConnectionClosed as end:
             return (end.rcvd.code, end.rcvd.reason) if end.rcvd else (1006, "")
 
@@ -97,6 +97,9 @@ class Session:
             message = await self.connection.recv()
         except ConnectionClosed as end:
             raise Broken("a frame", f"close {_end(end)}") from None
+        return self._read(message)
+
+    def _read(self, message: str | bytes) -> dict[str, Any]:
         expect(isinstance(message, str), "a text frame", f"{len(message)} bytes in a binary one")
         return read_frame(self._target, str(message))
 

@@ -34,8 +34,11 @@ class Stream:
         async with within(within_seconds, "an event"):
             async for line in self._lines:
                 name, _, value = line.partition(":")
-                if name:  # A line that begins with a colon is a comment.
-                    fields[name] = value.removeprefix(" ")
+                text = value.removeprefix(" ")
+                if name == "data" and name in fields:
+                    fields[name] += f"\n{text}"
+                elif name:  # A line that begins with a colon is a comment.
+                    fields[name] = text
                 elif not line and fields:
                     data = fields.get("data")
                     return Block(fields, None if data is None else read_frame(self._target, data))
