@@ -29,7 +29,7 @@ TERMINAL_TOKEN_SECONDS: Final = 86_400
 SCOPES: Final = ("notify:send", "notify:broadcast")
 ASSETS: Final = (
     ("/", "demo.html", "text/html"),
-    ("/demo/demo.js", "demo.js", "text/javascript"),
+    *((f"/demo/{name}.js", f"{name}.js", "text/javascript") for name in ("demo", "pane", "memory", "view", "latency")),
     ("/demo/demo.css", "demo.css", "text/css"),
 )
 
@@ -68,8 +68,8 @@ def _greeting(*, url: str, operations_url: str, command: str, token: str) -> str
     return f"""
 notifier runs here with development keys, for this machine only. Ctrl-C stops it.
 
-1. Open {url}/ in a browser: there you are alice.
-   Open {url}/?user=bob&roles=admin in a second tab: there you are bob, an admin.
+1. Open {url}/ in a browser: there are alice, and bob, an admin. Cut one off, send, and see her resume.
+   Open {url}/?user=bob&roles=admin in a second tab: there you are bob alone.
 
 2. Send something to alice, as a backend would:
 
@@ -125,7 +125,7 @@ def _content_security_policy(port: int) -> str:
 
 
 def _asset(name: str, media: str, policy: str) -> Callable[[], Awaitable[Response]]:
-    content = resources.files("notifier.clients").joinpath("web", name).read_bytes()
+    content = resources.files("notifier.clients").joinpath("web", "demo", name).read_bytes()
     headers = {
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",

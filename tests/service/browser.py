@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import pytest
@@ -28,6 +28,33 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# Of each text to what is behind it, by WCAG 2.1, 1.4.3; the colours are drawn, so that any notation is understood.
+CONTRASTS: Final = """() => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+    const brush = canvas.getContext("2d", { willReadFrequently: true });
+    const channels = (colour) => {
+        brush.clearRect(0, 0, 1, 1);
+        brush.fillStyle = colour;
+        brush.fillRect(0, 0, 1, 1);
+        return [...brush.getImageData(0, 0, 1, 1).data];
+    };
+    const linear = (value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const luminance = (colour) => {
+        const [red, green, blue] = channels(colour).map((value) => linear(value / 255));
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    };
+    const behind = (element) => {
+        const colour = getComputedStyle(element).backgroundColor;
+        return channels(colour)[3] || !element.parentElement ? colour : behind(element.parentElement);
+    };
+    const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const texts = [...document.querySelectorAll("body *")].filter((each) => each.offsetHeight > 0 && hasText(each));
+    return Object.fromEntries(texts.map((each) => {
+        const both = [getComputedStyle(each).color, behind(each)].map(luminance);
+        return [each.outerHTML, (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05)];
+    }));
+}"""
 
 
 def demo_process(*arguments: str, output: Any, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -87,25 +114,43 @@ class Demo:
 
 
 class Visit:
-    """One tab on the demo page; `complaints` are what its console would show in red or yellow."""
+    """One tab on the demo page; `complaints` are what its console would show in red or yellow.
 
-    def __init__(self, page: Page) -> None:
+    Args:
+        user: whom of those on the page this looks at; None: the first.
+    """
+
+    def __init__(self, page: Page, user: str | None = None) -> None:
         self.page = page
+        self.user = user
         self.complaints: list[str] = []
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     @property
+    def pane(self) -> Locator:
+        if self.user is None:
+            return self.page.locator(".pane").first
+        return self.page.get_by_role("region", name=self.user, exact=True)
+
+    @property
     def state(self) -> Locator:
-        return self.page.locator("#state")
+        return self.pane.locator(".state")
 
     @property
     def cards(self) -> Locator:
-        return self.page.locator("#notifications > li")
+        return self.pane.locator(".notifications > li")
 
     @property
     def titles(self) -> Locator:
-        return self.page.locator("#notifications h3")
+        return self.pane.locator(".notifications h3")
+
+    def field(self, name: str) -> Locator:
+        """What the page says about the user: `user`, `position`, `received` and so on."""
+        return self.pane.locator(f"[data-field={name}]")
+
+    async def click(self, button: str) -> None:
+        await self.pane.get_by_role("button", name=button, exact=True).click()
 
     async def open(self, url: str, **identity: str) -> None:
         """Open the page as somebody, the reader's choice in its address, and wait until the session is open."""
@@ -148,6 +193,11 @@ class Visit:
         output = self.page.locator("#answer")
         await expect(output).to_contain_text(re.compile(r"\w"))
         return await output.inner_text()
+
+    async def contrasts(self) -> dict[str, float]:
+        """The contrast of each text that is seen, by its element."""
+        contrasts: dict[str, float] = await self.page.evaluate(CONTRASTS)
+        return contrasts
 
     async def ids(self) -> list[str]:
         """The ids of the notifications on the page, newest first."""

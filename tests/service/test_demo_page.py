@@ -8,7 +8,8 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Route, WebSocketRoute, expect
 
 from notifier.app import create_app
+from notifier.demo import ASSETS
 from notifier.settings import Settings
 from tests.service.browser import DEADLINE_SECONDS, Demo, Visit, demo_process, open_browser, run_in_shell
 from tests.tokens import bearer, token
@@ -24,6 +26,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OpenTab = Callable[[], Awaitable[Visit]]
 Send = Callable[..., Awaitable[str]]
+
+NAME: Final = "({ name, ariaLabel, textContent }) => name || ariaLabel || textContent.trim()"
+PANE_ORDER: Final = ["Leave orders.eu", "topic", "Follow", "Cut", "Force a reset", "Sign out"]
+FORM_ORDER: Final = ["kind", "name", "title", "More", "as", "Send", "Broadcast", "Burst of 20"]
+KEYBOARD_ORDER: Final = ["Cut everyone", *FORM_ORDER, *PANE_ORDER, *PANE_ORDER, "user", "Add"]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,7 @@ async def shared_tab(browser: Browser) -> AsyncIterator[Visit]:
 async def tab(shared_tab: Visit, demo: Demo) -> Visit:
     """The shared tab, without a past."""
     await shared_tab.forget(demo.url)
+    shared_tab.user = None
     return shared_tab
 
 
@@ -96,6 +104,24 @@ async def send(demo: Demo, tenant: str) -> AsyncIterator[Send]:
         yield send
 
 
+async def both(tab: Visit, demo: Demo, tenant: str) -> Visit:
+    """Open the tab with alice and bob of a tenant, side by side. Returns bob; the tab looks at alice."""
+    users = [("user", "alice"), ("tenant", tenant), ("user", "bob"), ("tenant", tenant)]
+    await tab.page.goto(f"{demo.url}/?{urlencode(users)}")
+    tab.user, bob = "alice", Visit(tab.page, "bob")
+    await tab.is_live()
+    await bob.is_live()
+    return bob
+
+
+async def counts(visit: Visit) -> dict[str, str]:
+    return {name: await visit.field(name).inner_text() for name in ("received", "replayed", "resets", "sent")}
+
+
+async def milliseconds(visit: Visit, name: str) -> float:
+    return float((await visit.page.locator(f"#{name}").inner_text()).removesuffix(" ms"))
+
+
 # -- what the terminal says -------------------------------------------------------------------------------------------
 
 
@@ -107,7 +133,7 @@ async def test_the_printed_address_is_alice_and_the_printed_curl_line_reaches_he
     assert code == 0
     await expect(tab.titles).to_have_text(["Hello, Alice"])
     assert await tab.ids() == [json.loads(answer)["id"]]
-    await expect(tab.page.locator("#my-user")).to_have_text("alice")
+    await expect(tab.field("user")).to_have_text("alice")
 
 
 async def test_the_printed_second_address_is_bob_who_has_the_role(demo: Demo, tab: Visit) -> None:
@@ -119,7 +145,8 @@ async def test_the_printed_second_address_is_bob_who_has_the_role(demo: Demo, ta
     await tab.send("roles", "admin", title="For admins")
 
     await expect(tab.titles).to_have_text(["For admins"])
-    await expect(tab.page.locator("#my-user")).to_have_text("bob")
+    await expect(tab.field("user")).to_have_text("bob")
+    await expect(tab.page.locator(".pane")).to_have_count(1)
 
 
 async def test_the_printed_listen_line_receives_what_the_curl_line_sends(demo: Demo) -> None:
@@ -215,7 +242,7 @@ async def test_only_https_and_paths_of_this_origin_become_links(alice: Visit, de
     safe = ["https://example.com/", "/orders/1"]
 
     found = await alice.page.evaluate(
-        "async (links) => { const demo = await import('/demo/demo.js'); return links.map(demo.safeLink); }",
+        "async (links) => links.map((await import('/client/v1/notifier.js')).safeLink)",
         [*unsafe, *safe],
     )
 
@@ -363,34 +390,206 @@ async def test_the_page_comes_back_to_a_killed_service_and_says_reset(open_tab: 
 
 
 async def test_the_form_signs_in_as_somebody_else(tab: Visit, demo: Demo, tenant: str) -> None:
-    await tab.open(demo.url)
-    await tab.page.get_by_role("button", name="Sign out").click()
+    await tab.open(demo.url, user="alice")
+    await tab.click("Sign out")
     for label, value in {"User": "auth0|5f é", "Tenant": tenant, "Roles": "a, b ,", "Topics": "x.y,z"}.items():
         await tab.page.get_by_label(label, exact=True).fill(value)
 
     await tab.page.get_by_label("Topics").press("Enter")
+    tab.user = "auth0|5f é"
     await tab.is_live()
     await tab.send("roles", "b", title="By role")
     await expect(tab.cards).to_have_count(1)
     await tab.send("topics", "z", title="By topic")
 
     await expect(tab.titles).to_have_text(["By topic", "By role"])
-    await expect(tab.page.locator("#my-user")).to_have_text("auth0|5f é")
+    await expect(tab.field("user")).to_have_text("auth0|5f é")
 
 
 async def test_signed_out_survives_a_reload_and_signing_in_resumes(alice: Visit, send: Send) -> None:
     await send("Before")
     await expect(alice.titles).to_have_text(["Before"])
-    await alice.page.get_by_role("button", name="Sign out").click()
+    await alice.click("Sign out")
     await alice.page.reload()
     await expect(alice.state).to_have_text(re.compile("signed out"))
     await expect(alice.cards).to_have_count(0)
     await send("Meanwhile")
 
-    await alice.page.get_by_role("button", name="Sign in").click()
+    await alice.click("Sign in")
 
     await alice.is_live("resumed, 1 replayed")
     await expect(alice.titles).to_have_text(["Meanwhile", "Before"])
+
+
+# -- the shop window --------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_cut_off_resumes_with_what_the_others_saw_meanwhile(tab: Visit, demo: Demo, tenant: str) -> None:
+    """Several users side by side; a broadcast; the connection cut and restored by a button."""
+    bob = await both(tab, demo, tenant)
+    await tab.send("everyone", title="Before")
+    await expect(tab.titles).to_have_text(["Before"])
+
+    await tab.click("Cut")
+    await expect(tab.state).to_have_text(re.compile("cut off by you"))
+    await tab.page.locator("#send").get_by_label("Title").fill("Meanwhile")
+    await tab.page.get_by_role("button", name="Broadcast").click()
+    await expect(bob.titles).to_have_text(["Meanwhile", "Before"])
+    await expect(tab.titles).to_have_text(["Before"])
+    await tab.click("Restore")
+
+    await tab.is_live("resumed, 1 replayed")
+    await expect(tab.titles).to_have_text(["Meanwhile", "Before"])
+    await expect(tab.cards.locator(".badge")).to_have_text(["replayed"])
+    await expect(bob.cards.locator(".badge")).to_have_count(0)
+    assert await counts(tab) == {"received": "2", "replayed": "1", "resets": "0", "sent": "2"}
+    assert await counts(bob) == {"received": "2", "replayed": "0", "resets": "0", "sent": "0"}
+    assert tab.complaints == []
+
+
+async def test_a_reset_happens_and_says_what_it_means(tab: Visit, demo: Demo, tenant: str) -> None:
+    """The service itself says it: the page presents the position of a journal that is gone."""
+    bob = await both(tab, demo, tenant)
+
+    await tab.click("Force a reset")
+
+    await tab.is_live("reset (epoch_changed)")
+    await expect(tab.field("notice")).to_contain_text("some may be missing")
+    await bob.is_live()
+    assert [(await counts(user))["resets"] for user in (tab, bob)] == ["1", "0"]
+    await tab.send("users", "alice", title="After")
+    await expect(tab.titles).to_have_text(["After"])
+    await tab.page.reload()
+    await tab.is_live("resumed, 0 replayed")
+    assert await counts(tab) == {"received": "1", "replayed": "0", "resets": "1", "sent": "1"}
+
+
+async def test_everyone_is_cut_off_and_restored_by_one_button(tab: Visit, demo: Demo, tenant: str) -> None:
+    bob = await both(tab, demo, tenant)
+
+    await tab.page.get_by_role("button", name="Cut everyone").click()
+    await expect(tab.page.locator(".state[data-state=cut]")).to_have_count(2)
+    await tab.send("everyone", title="Meanwhile")
+    await tab.answer()
+    await tab.page.get_by_role("button", name="Restore everyone").click()
+
+    for user in (tab, bob):
+        await user.is_live("resumed, 1 replayed")
+
+
+async def test_topics_are_followed_and_left_and_the_address_keeps_them(alice: Visit) -> None:
+    another = alice.pane.get_by_label("Follow another")
+    await another.fill("news.today")
+    await another.press("Enter")
+    await alice.pane.get_by_role("button", name="Leave orders.eu").click()
+    await expect(another).to_be_focused()
+    await alice.page.reload()
+    await alice.is_live("resumed")
+
+    await expect(alice.field("topics").locator("li")).to_have_text([re.compile("news.today")])
+    await alice.send("topics", "orders.eu", title="Left")
+    await alice.answer()
+    await alice.send("topics", "news.today", title="Followed")
+    await expect(alice.titles).to_have_text(["Followed"])
+
+
+async def test_a_topic_that_is_denied_is_said_and_not_kept(alice: Visit) -> None:
+    another = alice.pane.get_by_label("Follow another")
+    await another.fill("secret")
+    await another.press("Enter")
+
+    await expect(alice.field("notice")).to_have_text("No secret (topic_forbidden).")
+    await expect(alice.field("topics").locator("li")).to_have_count(1)
+    await expect(alice.page).not_to_have_url(re.compile("secret"))
+
+
+async def test_latencies_are_measured_from_post_to_arrival_and_drawn(tab: Visit, demo: Demo, tenant: str) -> None:
+    """Two sessions, each with its own; what is replayed is not one: it says how long somebody was away."""
+    bob = await both(tab, demo, tenant)
+    await tab.send("everyone", title="One")
+    await expect(bob.cards).to_have_count(1)
+    await tab.click("Cut")
+    await tab.send("everyone", title="Two")
+    await expect(bob.cards).to_have_count(2)
+    await tab.click("Restore")
+    await expect(tab.cards).to_have_count(2)
+
+    await expect(tab.page.locator("#measured")).to_have_text("3")
+    bars = await tab.page.locator("#plot .each").get_attribute("d")
+    assert bars is not None
+    assert bars.count("M") == 3
+    p50, p99 = [await milliseconds(tab, name) for name in ("p50", "p99")]
+    assert 0 < p50 <= p99 < DEADLINE_SECONDS * 1_000
+    await expect(tab.page.get_by_role("img", name=f"half within {p50} ms")).to_be_visible()
+
+
+async def test_a_burst_is_sent_and_counted(alice: Visit) -> None:
+    await alice.page.get_by_role("button", name="Burst of 20").click()
+
+    await expect(alice.cards).to_have_count(20)
+    await expect(alice.titles.first).to_have_text("Order shipped 20/20")
+    await expect(alice.field("sent")).to_have_text("20")
+    await expect(alice.pane.get_by_role("button", name="20 unread")).to_be_visible()
+
+
+async def test_a_user_is_added_once_and_removed_and_the_address_knows(alice: Visit, tenant: str) -> None:
+    form = alice.page.locator("#sign-in")
+    for _ in range(2):
+        await form.get_by_label("User").fill("carol")
+        await form.get_by_label("Tenant").fill(tenant)
+        await form.get_by_role("button", name="Add").click()
+    carol = Visit(alice.page, "carol")
+    await expect(alice.page.locator("#joined")).to_have_text("carol is here already")
+    await alice.page.reload()
+    await carol.is_live()
+    await carol.click("Sign out")
+    await carol.click("Remove")
+    await alice.page.reload()
+
+    await alice.is_live("resumed")
+    await expect(alice.page.locator(".pane")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_phone_scrolls_one_way_and_has_room_for_a_thumb(
+    browser: Browser, demo: Demo, scheme: Literal["light", "dark"]
+) -> None:
+    context = await browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    try:
+        visit = Visit(await context.new_page())
+        await visit.page.goto(demo.url)
+        await visit.is_live()
+        await visit.click("Force a reset")
+        await visit.is_live("reset")
+        await visit.page.get_by_role("button", name="Broadcast").click()
+        await expect(visit.cards).to_have_count(1)
+
+        assert await visit.page.evaluate("document.documentElement.scrollWidth") == 390
+        small = "[...document.querySelectorAll('button, input, select')].filter((each) => each.offsetHeight > 0"
+        small += " && each.offsetHeight < 32).map((each) => each.outerHTML)"
+        assert await visit.page.evaluate(small) == []
+        contrast = await visit.contrasts()
+        assert {name: ratio for name, ratio in contrast.items() if ratio < 4.5} == {}
+    finally:
+        await context.close()
+
+
+async def test_all_of_it_can_be_done_with_the_keyboard(tab: Visit, demo: Demo) -> None:
+    """From the first Tab on: whatever can be clicked is reached, in the order in which it is read."""
+    await tab.page.goto(demo.url)
+    await tab.is_live()
+    await tab.page.evaluate("document.activeElement.blur()")
+    reached: list[str] = []
+    while "Add" not in reached and len(reached) < 60:
+        await tab.page.keyboard.press("Tab")
+        reached.append(await tab.page.evaluate(f"({NAME})(document.activeElement)"))
+
+    assert [name for name in reached if name in KEYBOARD_ORDER] == KEYBOARD_ORDER
+    await tab.pane.get_by_role("button", name="Cut", exact=True).focus()
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.state).to_have_text(re.compile("cut off by you"))
+    await tab.page.keyboard.press("Enter")
+    await tab.is_live("resumed")
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------
@@ -412,15 +611,16 @@ async def tokens_for(visit: Visit, *tokens: str) -> None:
 async def test_an_expired_token_is_replaced(tab: Visit, demo: Demo) -> None:
     await tokens_for(tab, token("alice", lifetime_seconds=-60))
 
-    await tab.page.goto(demo.url)
+    await tab.page.goto(f"{demo.url}/?user=alice")
 
     await tab.is_live()
 
 
 async def test_a_second_expired_token_in_a_row_ends_it(tab: Visit, demo: Demo) -> None:
-    await tokens_for(tab, token("alice", lifetime_seconds=-60), token("alice", lifetime_seconds=-61))
+    expired = [token("alice", lifetime_seconds=-60 - age) for age in range(4)]
+    await tokens_for(tab, *expired)
 
-    await tab.page.goto(demo.url)
+    await tab.page.goto(f"{demo.url}/?user=alice")
 
     await expect(tab.state).to_have_text(re.compile("refused: 4401 token_expired"))
 
@@ -428,7 +628,7 @@ async def test_a_second_expired_token_in_a_row_ends_it(tab: Visit, demo: Demo) -
 async def test_a_refused_token_ends_it_with_the_reason(tab: Visit, demo: Demo) -> None:
     await tokens_for(tab, token("alice") + "x")
 
-    await tab.page.goto(demo.url)
+    await tab.page.goto(f"{demo.url}/?user=alice")
 
     await expect(tab.state).to_have_text(re.compile("refused: 4402 token_invalid"))
 
@@ -448,7 +648,7 @@ async def test_the_page_does_all_it_can_without_a_complaint_of_the_console(alice
     await expect(alice.cards).to_have_count(2)
     await alice.page.reload()
     await alice.is_live("resumed")
-    await alice.page.get_by_role("button", name="Sign out").click()
+    await alice.click("Sign out")
 
     assert alice.complaints == []
 
@@ -469,7 +669,11 @@ async def test_the_policy_is_in_force(alice: Visit) -> None:
 
 @pytest.mark.parametrize(
     ("path", "media_type"),
-    [("/", "text/html"), ("/demo/demo.js", "text/javascript"), ("/demo/demo.css", "text/css")],
+    [
+        ("/", "text/html"),
+        *((path, "text/javascript") for path, *_ in ASSETS if path.endswith(".js")),
+        ("/demo/demo.css", "text/css"),
+    ],
 )
 async def test_each_file_is_served_with_its_type_and_the_policy(demo: Demo, path: str, media_type: str) -> None:
     async with httpx.AsyncClient(base_url=demo.url) as client:

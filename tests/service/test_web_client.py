@@ -134,6 +134,7 @@ class TestOneTab:
         await page.has("One", "Two")
         assert len(page.minted) == 1
         assert await page.value("resets") == []
+        assert await page.value("client.state.resume") == {"status": "resumed", "replayed": 1}
 
     async def test_a_reload_brings_what_came_meanwhile(self, tab: OpenTab, send: Send) -> None:
         page = await tab()

@@ -6,6 +6,7 @@ import "../../notifier/clients/web/client/bell.js";
 const client = new NotifierClient({ url: "https://push.example.com", getToken: async () => "token", topics: ["orders.eu"] });
 const end: () => void = client.on("notification", ({ id, title, replaces }) => console.log(id, title?.length, replaces));
 client.on("state", (state: State) => state.state === "waiting" && console.log(state.retryAt));
+client.on("state", (state) => state.state === "live" && console.log(state.resume?.replayed?.toFixed()));
 client.on("reset", ({ reason }) => console.log(reason));
 client.on("error", ({ code, detail }) => console.log(code, detail));
 client.subscribe("orders.us", ["orders.uk"]);

@@ -19,11 +19,18 @@ export interface Notification {
 
 export type State =
   | { state: "connecting" | "offline" | "closed" }
-  | { state: "live"; transport?: "websocket" | "sse"; isDegraded?: boolean }
+  | { state: "live"; transport?: "websocket" | "sse"; resume?: Resume; isDegraded?: boolean }
   /** `retryAt`: in milliseconds since 1970. */
   | { state: "waiting"; reason: string; retryAt: number }
   /** The service does not want this client back until something changes. */
   | { state: "stopped"; code: number; reason: string };
+
+/** How the session began; `replayed`: how many notifications follow that were missed. */
+export interface Resume {
+  status: "new" | "resumed" | "reset";
+  replayed?: number;
+  reason?: string;
+}
 
 export interface Reset {
   reason: string;

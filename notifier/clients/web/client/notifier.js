@@ -139,7 +139,7 @@ export class NotifierClient {
   #take(frame) {
     const { type, resume, denied = [] } = frame;
     if (type === "notification") this.#show(frame.notification);
-    if (type === "degraded" || type === "restored") this.#become("live", { isDegraded: type === "degraded" });
+    if (type === "degraded" || type === "restored") this.#become("live", { ...this.#state, isDegraded: type === "degraded" });
     if (type === "error") this.#emit("error", new NotifierError(frame.code, frame.detail));
     if (resume?.status === "reset") this.#emit("reset", { reason: resume.reason, availableSince: resume.available_since });
     for (const { topic, code } of denied) this.#emit("error", new NotifierError(code, topic));

@@ -142,11 +142,11 @@ export class Session {
     this.#expectMore();
   }
 
-  #welcome({ heartbeat_seconds: heartbeatSeconds }) {
+  #welcome({ heartbeat_seconds: heartbeatSeconds, resume }) {
     this.#expired = null;
     this.#liveAt = Date.now();
     this.#silentMs = 2_000 * heartbeatSeconds;
-    this.#onState("live", { transport: this.#isStreaming ? "sse" : "websocket" });
+    this.#onState("live", { transport: this.#isStreaming ? "sse" : "websocket", resume });
   }
 
   async #refresh() {
