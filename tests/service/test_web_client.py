@@ -180,7 +180,7 @@ class TestOneTab:
         assert await page.value("got.map(({ replaces }) => replaces ?? null)") == [None, older]
 
     async def test_a_token_is_refreshed_in_place(self, tab: OpenTab, send: Send) -> None:
-        page = await tab(lifetime_seconds=20)
+        page = await tab(lifetime_seconds=12)
         await page.start()
         await page.until("minted === 2")
         await send("After the refresh")
