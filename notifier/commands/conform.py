@@ -104,13 +104,15 @@ def _read(option: str, file: Path | None) -> str | None:
 
 
 def _reach(url: str) -> None:
-    """Raises OSError where nothing answers: then there is nothing to hold against anything."""
+    """Raises OSError where nothing answers: then there is nothing to hold against anything; ValueError for no URL."""
     import httpx
 
     try:
         httpx.get(f"{url}/ws", timeout=REACH_SECONDS)
     except httpx.TransportError as error:
         raise OSError(f"{url}: {str(error) or type(error).__name__}") from error
+    except httpx.InvalidURL as error:
+        raise ValueError(f"--url: {error}") from error
 
 
 def _objections() -> "Objections":

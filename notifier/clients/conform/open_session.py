@@ -134,10 +134,10 @@ async def handshake(
 
 
 @asynccontextmanager
-async def session(target: Target, *, token: str | None = None, **query: str) -> AsyncIterator[Session]:
+async def session(target: Target, **query: str) -> AsyncIterator[Session]:
     """Open a session with a token in the header, and hear its welcome. Raises Broken where it is refused."""
     try:
-        async with handshake(target, headers=bearer(token or target.token), query=query) as opened:
+        async with handshake(target, headers=bearer(target.token), query=query) as opened:
             opened.welcome = await opened.frame()
             expect(opened.welcome["type"] == "welcome", "welcome as the first frame", opened.welcome)
             yield opened

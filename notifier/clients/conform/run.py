@@ -21,6 +21,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     *streaming.CHECKS,
 )
 SHOWN_CHARACTERS: Final = 500
+# What reading an answer raises where a member is missing, or of another kind.
+_STRANGE: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,9 @@ async def _judge(check: Check, target: Target, deadline: float) -> Result:
         return Result(check, "skipped", str(reason))
     except TimeoutError:
         return Result(check, "FAILED", f"expected to be done in {max(0.0, seconds):.0f} s")
-    except (ConnectionClosed, httpx.HTTPError) as error:
+    except (ConnectionClosed, httpx.HTTPError, OSError) as error:
         return Result(check, "FAILED", _shown(f"expected an open connection; got {error}", target))
-    except (
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:  # A field that is missing, or of another kind.
+    except _STRANGE as error:
         return Result(check, "FAILED", _shown(f"expected another answer; got {type(error).__name__}: {error}", target))
     return Result(check, "ok")
 
