@@ -37,7 +37,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     tokens.add_argument("--insecure-development", action="store_true", help="mint tokens with the development keys")
     conform.add_argument("--sender-token-file", type=Path, metavar="FILE", help="one with notify:send, same tenant")
     conform.add_argument("--origin", help="of pages that the server lets in, such as https://app.example.com")
-    conform.add_argument("--topic", default="conform", help="one that the token allows; default conform")
+    conform.add_argument(
+        "--topic", default="conform", help="one that the token allows and nobody else hears; default conform"
+    )
     conform.add_argument("--frame-limit-bytes", type=int, default=16_384, help="of a client's frame; default 16384")
     conform.add_argument("--within-seconds", type=float, default=300.0, help="for all together; default 300")
     conform.add_argument("--only", action="append", metavar="NAME", help="try this rule alone; may be repeated")

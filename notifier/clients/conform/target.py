@@ -34,7 +34,7 @@ class Target:
         token: of a user who hears nothing else meanwhile.
         sender_token: may send to that user; None leaves out what needs it.
         origin: one whose pages the server lets in; None leaves out what needs it.
-        topic: to be subscribed to, where the token allows it.
+        topic: to be subscribed to and sent to, where the token allows it.
         frame_limit_bytes: what a client's frame may have.
         mint: for tokens that are expired or another user's; None leaves out what needs them.
     """
@@ -101,7 +101,7 @@ async def ask(
 async def send(target: Target, user: str, title: str, **members: object) -> str:
     """Send a notification to the user. Returns its id."""
     answer = await ask(target, "POST", "/notify", token=sender(target), content=notification(user, title, **members))
-    same("status", answer.status if answer.status == 202 else answer, 202)
+    expect(answer.status == 202, "status 202", answer)
     return str(answer.json().get("id"))
 
 
