@@ -49,7 +49,7 @@ export class Latency {
   }
 }
 
-const inWords = (ms) => `${ms.toFixed(1)} ms`;
+const inWords = (ms) => `${ms.toFixed(ms < 100 ? 1 : 0)} ms`;
 
 function remember(map, key, value) {
   map.set(key, value);
