@@ -159,7 +159,7 @@ def described(path: str) -> Any:
     # A batch answers for each item, so that a bad item is a 207.
     accepted, rejected = (
         ["2xx", "403", "404", "422"],
-        ["400", "401", "403", "415", "422", *(["207"] * path.endswith("batch"))],
+        ["400", "401", "403", "413", "415", "422", *(["207"] * path.endswith("batch"))],
     )
     checks = {
         "positive_data_acceptance": {"expected-statuses": [*accepted, "426"]},

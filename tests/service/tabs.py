@@ -107,10 +107,10 @@ class Tab:
     async def is_(self, state: str) -> None:
         await self.until(f"window.client.state.state === {state!r}")
 
-    async def until(self, condition: str) -> None:
+    async def until(self, condition: str, *, within_seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until an expression of the page is true. Playwright's own way would be against the page's policy."""
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(within_seconds):
                 while not await self.page.evaluate(condition):  # noqa: ASYNC110 - it is the page that decides
                     await asyncio.sleep(0.02)
         except TimeoutError:

@@ -32,12 +32,13 @@ async def test_dashboard_and_alerts_hold_good_for_a_replica_and_tell_of_its_brok
             well = await scrape(replica)
         proxy.cut()
         lost = well
-        while lost.value("notifier_journal_writable") or lost.value("notifier_queue_consuming"):
+        heard = ("notifier_journal_writable", "notifier_queue_consuming", "notifier_control_following")
+        while any(lost.value(name) for name in heard):
             lost = await scrape(replica)
 
     problems = {text: unknown(text, labels_of(well)) for text in [*ALERTS.values(), *expressions()]}
     assert {text: found for text, found in problems.items() if found} == {}
-    told = ["NotifierJournalUnreachable", "NotifierQueueNotConsumed"]
+    told = ["NotifierJournalUnreachable", "NotifierQueueNotConsumed", "NotifierRevocationsUnheard"]
     check_situations(
         [
             Situation(well.lasting(MINUTES), calm=list(ALERTS)),

@@ -182,7 +182,7 @@ class TestOneTab:
     async def test_a_token_is_refreshed_in_place(self, tab: OpenTab, send: Send) -> None:
         page = await tab(lifetime_seconds=12)
         await page.start()
-        await page.until("minted === 2")
+        await page.until("minted === 2", within_seconds=30)
         await send("After the refresh")
 
         await page.has("After the refresh")
