@@ -27,9 +27,10 @@ PAGE_TOKEN_SECONDS: Final = 3_600
 TERMINAL_TOKEN_SECONDS: Final = 86_400
 # The page sends as well, which a user's token in production would not allow.
 SCOPES: Final = ("notify:send", "notify:broadcast")
+SCRIPTS: Final = ("demo", "pane", "view", "memory", "tokens", "latency")
 ASSETS: Final = (
     ("/", "demo.html", "text/html"),
-    *((f"/demo/{name}.js", f"{name}.js", "text/javascript") for name in ("demo", "pane", "memory", "view", "latency")),
+    *((f"/demo/{name}.js", f"{name}.js", "text/javascript") for name in SCRIPTS),
     ("/demo/demo.css", "demo.css", "text/css"),
 )
 

@@ -1,7 +1,8 @@
 /* The demo page: several users side by side, a form that sends, and an address that keeps who is there. */
 
 import { Latency } from "./latency.js";
-import { Pane, post } from "./pane.js";
+import { Pane } from "./pane.js";
+import { post } from "./tokens.js";
 import { make } from "./view.js";
 
 const BURST = 20;

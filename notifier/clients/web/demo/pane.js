@@ -3,42 +3,27 @@
 import { NotifierClient } from "/client/v1/notifier.js";
 import "/client/v1/bell.js";
 import { Memory } from "./memory.js";
+import { Tokens } from "./tokens.js";
 import { View } from "./view.js";
 
 const SAVE_MS = 250;
-// What everyone may follow here, besides the topics that the address names.
-const ALLOWED_TOPICS = ["orders.*", "news.#", "user.{sub}.#"];
 // No journal has this epoch: it reads as the position of one that is gone.
 const LOST_POSITION = "gone.1.0";
 const RESET_MEANS =
   "some may be missing, and the service says so instead of leaving a silent hole. " +
   "A page of yours now fetches from your backend what it shows.";
 
-/** Posts JSON. Throws the problem (RFC 9457) of an answer that is one; `isFinal`: asking again would not help. */
-export async function post(path, content, headers = {}) {
-  const answer = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", ...headers },
-    body: JSON.stringify(content),
-  });
-  const body = await answer.json();
-  if (answer.ok) return body;
-  const isFinal = answer.status < 500 && answer.status !== 429;
-  throw Object.assign(new Error(`${answer.status} ${body.code}: ${body.detail}`), { isFinal });
-}
-
 export class Pane {
   identity;
   #view;
   #memory;
   #client = null; // Null while she is signed out, or cut off.
+  #tokens;
   #followed; // Topics; at first those of the identity.
   #resume = null; // How the present session began; null before the first welcome.
   #liveSince = null; // When that was, by performance.now().
   #replaysDue = 0; // How many of those that come next were missed.
   #retryAt = null; // By the clock; null unless the client waits.
-  #token = { value: null, goodUntil: 0 };
-  #refusal = null; // Why there is no token.
   #saving = null;
   #onArrival;
   #onChange;
@@ -47,6 +32,7 @@ export class Pane {
   constructor(identity, { onArrival, onChange }) {
     this.identity = identity;
     this.#view = new View(identity);
+    this.#tokens = new Tokens(identity);
     this.#followed = new Set(identity.topics);
     this.#onArrival = onArrival;
     this.#onChange = onChange;
@@ -80,8 +66,8 @@ export class Pane {
   }
 
   /** A token to send with. A user's token in production would not allow that. */
-  async token() {
-    return Date.now() < this.#token.goodUntil ? this.#token.value : this.#mint();
+  token() {
+    return this.#tokens.good();
   }
 
   hasSent() {
@@ -117,7 +103,7 @@ export class Pane {
 
   /** Several users share this page, so each has a client that shares with nobody; the page keeps position and list as one. */
   #open(position = this.#memory.position) {
-    const client = new NotifierClient({ getToken: this.#mint, topics: this.topics, position, share: false, keep: false });
+    const client = new NotifierClient({ getToken: this.#tokens.mint, topics: this.topics, position, share: false, keep: false });
     this.#client = client;
     const whileOurs = (listener) => (value) => client === this.#client && listener(value);
     client.on("state", whileOurs((state) => this.#showState(state)));
@@ -135,20 +121,6 @@ export class Pane {
     this.#client = null;
     client?.close();
   }
-
-  #mint = async () => {
-    const { user, tenant, roles, topics } = this.identity;
-    const wanted = { user, tenant: tenant || null, roles, topics: [...new Set([...topics, ...ALLOWED_TOPICS])] };
-    try {
-      const { token, expires_in_seconds: seconds } = await post("/demo/token", wanted);
-      this.#token = { value: token, goodUntil: Date.now() + seconds * 1_000 };
-      this.#refusal = null;
-      return token;
-    } catch (error) {
-      this.#refusal = error.message;
-      throw error;
-    }
-  };
 
   #take(notification) {
     const isReplayed = this.#replaysDue > 0;
@@ -192,7 +164,7 @@ export class Pane {
       live: ["live", `live${how[resume?.status] ?? ""}${isDegraded ? " · the journal is away" : ""}`],
       waiting: ["reconnecting", "reconnecting"],
       offline: ["reconnecting", "offline"],
-      stopped: ["refused", `refused: ${this.#refusal ?? `${code} ${reason}`}`],
+      stopped: ["refused", `refused: ${this.#tokens.refusal ?? `${code} ${reason}`}`],
     }[state];
     this.#become(name, text, retryAt);
   }
