@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -115,7 +116,11 @@ class Container:
 
     def kill(self) -> None:
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)  # unshare takes the container along: --kill-child
+            # With its process 1 the kernel ends all of it. What --kill-child asks for goes with the change of user.
+            self.signal(signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(DEADLINE_SECONDS)
+            self._process.kill()
             self._process.wait(DEADLINE_SECONDS)
 
     def _first(self) -> int:
