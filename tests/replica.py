@@ -33,6 +33,9 @@ class Replica:
             "NOTIFIER_OPERATIONS__PORT": "0",
             "NOTIFIER_HTTP__DRAIN_DELAY_SECONDS": "0",
             "NOTIFIER_HTTP__DRAIN_WINDOW_SECONDS": "0",
+            # All clients of a test are one address, and come as fast as they can.
+            "NOTIFIER_LIMITS__ADDRESS_HANDSHAKES": "10000/second",
+            "NOTIFIER_LIMITS__HANDSHAKES": "10000/second",
             # That the tests' machine is busy is not what a test is about.
             "NOTIFIER_OVERLOAD__LOOP_LAG_SECONDS": "10",
         }
