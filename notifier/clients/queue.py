@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 from notifier.clients.errors import Unconfirmed
@@ -50,9 +49,7 @@ class QueueNotifier:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

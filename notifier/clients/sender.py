@@ -7,7 +7,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 import httpx
@@ -56,9 +55,7 @@ class Notifier:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -111,9 +108,7 @@ class SyncNotifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -186,7 +186,7 @@ async def test_an_issuer_that_answers_drop_by_drop_is_left_in_time() -> None:
             while not is_over.is_set():
                 writer.write(b" ")
                 await writer.drain()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # The pace at which it drips.
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()

@@ -231,6 +231,6 @@ async def test_seats_that_come_and_go_without_end_leave_nothing_behind(redis: Re
             member.seats.leave(ACME, await member.seats.take(someone(next(users)), None))
 
         async with asyncio.timeout(5):
-            while keys := await one.shared.client.keys(f"{prefix}:seats:*"):  # noqa: ASYNC110
+            while keys := await one.shared.client.keys(f"{prefix}:seats:*"):  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.01)
         assert keys == []

@@ -151,7 +151,7 @@ async def test_a_journal_that_is_full_is_no_excuse() -> None:
     """Its reader has stopped, and canaries are refused like everything else."""
     replica = Replica(MemoryJournal(epoch="e", capacity_bytes=0))
     reading = asyncio.ensure_future(anext(replica.journal.follow(at(0))))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # One turn: the reader is there.
     await replica.turns(1)
     with pytest.raises(Unavailable, match="full"):
         await replica.journal.check()

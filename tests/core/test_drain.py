@@ -82,7 +82,7 @@ async def test_a_loop_that_was_held_up_does_not_close_all_that_was_due_at_once(h
     """T-09. 100 in a second, and half a second in which nothing could be done: a quarter of one is made up for."""
     sessions, outlets = opened(hub, 100)
     draining = asyncio.create_task(drain(hub, sessions, over_seconds=1.0))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # So far into its time the loop is held up.
     time.sleep(0.5)  # noqa: ASYNC251 - what holds up the loop
     held_up_until = asyncio.get_running_loop().time()
 

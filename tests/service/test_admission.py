@@ -46,7 +46,7 @@ async def come_back(replica: Replica, user: str, refusals: list[tuple[int, int]]
             )
         except InvalidStatus as refused:
             refusals.append((refused.response.status_code, int(refused.response.headers["Retry-After"])))
-            await asyncio.sleep(refusals[-1][1])
+            await asyncio.sleep(refusals[-1][1])  # As long as it was told to.
 
 
 async def opened_at(connection: ClientConnection) -> float:
@@ -197,9 +197,9 @@ async def test_a_late_event_loop_takes_no_new_sessions_and_keeps_those_it_has(st
     async def is_shed() -> bool:
         for _ in range(3):
             replica.process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # The length of the fault.
             replica.process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # And of what is left to the process in between.
         try:
             async with session(replica.ws_url, "new"):
                 return False

@@ -131,7 +131,7 @@ async def test_who_begins_and_goes_no_further_is_gone_in_time_and_delays_nobody(
             began = time.monotonic()
             async with session(replica.ws_url, "brisk"):
                 handshakes.append(time.monotonic() - began)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # The pace of the look.
 
     entering = asyncio.create_task(enter_now_and_then())
     crowd = [asyncio.gather(*[lasted_seconds(replica, *said) for _ in range(EACH)]) for said in UNFINISHED.values()]

@@ -134,7 +134,7 @@ async def test_nobody_slips_in_at_the_moment_of_the_revocation(replica: Replica,
     offered = [PROTOCOL, f"bearer.{stale}"]
 
     async def race(delay_seconds: float) -> tuple[int, str]:
-        await asyncio.sleep(delay_seconds)
+        await asyncio.sleep(delay_seconds)  # So that some are before the revocation, some in it, some behind.
         try:
             async with bare(replica.ws_url, subprotocols=offered) as client:
                 return await client.closed()
@@ -143,7 +143,7 @@ async def test_nobody_slips_in_at_the_moment_of_the_revocation(replica: Replica,
 
     async with asyncio.TaskGroup() as tasks:
         races = [tasks.create_task(race(number * 0.002)) for number in range(40)]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # In the midst of them.
         await revoke(revoker, user="racer")
 
     assert {each.result() for each in races} <= {REVOKED, (401, "")}

@@ -105,7 +105,7 @@ async def test_frames_that_come_byte_by_byte_are_read(target: Target) -> None:
     async with raw_client(target) as client:
         for byte in b"".join([frame(Opcode.PING, b"p"), *text(b"a", EURO)]):
             client.send(bytes([byte]))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # A turn for each, so that they leave one by one.
 
         assert await heard(client, 2) == [(Opcode.PONG, b"p"), (Opcode.TEXT, b"a" + EURO)]
 

@@ -363,14 +363,16 @@ class TestTabs:
         assert took_seconds < 2.5  # Two, and what the looking takes.
         assert await sessions_of(replica, user) == 1
 
-    async def test_a_tab_hears_its_own_topics_alone(self, tab: OpenTab, send: Send) -> None:
+    async def test_a_tab_hears_its_own_topics_alone(
+        self, tab: OpenTab, send: Send, replica: Replica, user: str
+    ) -> None:
         claims = {"topics": ["orders.#"]}
         leader = await tab(**claims)
         await leader.start(topics=["orders.eu"])
         other = await tab(**claims)
         await other.start(topics=["orders.us"])
         await other.page.evaluate("client.subscribe('orders.uk')")
-        await asyncio.sleep(0.2)
+        await is_subscribed(replica, user, ["orders.eu", "orders.uk", "orders.us"])
         for region in ("eu", "us", "uk"):
             await send(region, to={"topics": [f"orders.{region}"]})
         await send("last")
