@@ -1,16 +1,18 @@
 """Reading a RabbitMQ stream over one connection: its messages in order, until the connection is lost or silent."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from notifier.broker.connection import BrokerError, Connection
 from notifier.broker.consumer import Consumer
 from notifier.journal.epochs import Message
 
 OFFSET: Final = "x-stream-offset"
+IDLE_SECONDS: Final = 1.0  # The broker closes a channel that leaves a message unacknowledged for half an hour.
 
 
 class Silence(BrokerError):
@@ -40,26 +42,30 @@ class StreamReader:
         Without one for so long the broker is taken for hung, which has happened to streams
         (rabbitmq/rabbitmq-server#4133, #12785): raises Silence.
         """
-        unacknowledged = 0
+        unacknowledged, acknowledged_at = 0, time.monotonic()
         while True:
             arrived = await self._next(silence_seconds())
-            yield Message(_offset(arrived), arrived.message_id, arrived.correlation_id, arrived.body)
+            properties = arrived.header.properties
+            yield Message(_offset(arrived), properties.message_id, properties.correlation_id, arrived.body)
             unacknowledged += 1
+            is_idle = self._consumer.is_empty and time.monotonic() - acknowledged_at > IDLE_SECONDS
             # Acknowledging removes nothing from a stream: it asks for more.
-            if self._consumer.is_empty or unacknowledged * 2 >= self._prefetch:
-                await arrived.ack(multiple=True)
-                unacknowledged = 0
+            if is_idle or unacknowledged * 2 >= self._prefetch:
+                await self._consumer.acknowledge_to(arrived)
+                unacknowledged, acknowledged_at = 0, time.monotonic()
 
-    async def _next(self, silence_seconds: float) -> AbstractIncomingMessage:
+    async def _next(self, silence_seconds: float) -> DeliveredMessage:
+        if not self._consumer.is_empty:
+            return await self._consumer.take()  # A deadline for each of a backlog would cost as much as reading it.
         try:
             async with asyncio.timeout(silence_seconds):
-                return await self._consumer.get()
+                return await self._consumer.take()
         except TimeoutError:
             raise Silence(f"nothing came for {silence_seconds:g} seconds") from None
 
 
-def _offset(message: AbstractIncomingMessage) -> int:
-    offset = message.headers.get(OFFSET)
+def _offset(message: DeliveredMessage) -> int:
+    offset = (message.header.properties.headers or {}).get(OFFSET)
     if not isinstance(offset, int):
         raise BrokerError(f"this is no stream: its messages have no {OFFSET}")
     return offset

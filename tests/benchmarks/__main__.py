@@ -74,6 +74,7 @@ def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
         "scaling": partial(scaling, SCALED_SESSIONS),
         "replicas": broker.replicas,
         "restart": broker.restart,
+        "start-up": broker.start_up,
     }
 
 

@@ -34,6 +34,7 @@ LATENCY_COUNT: Final = 1_200
 WARM_COUNT: Final = 200
 FOLLOWED_BATCHES: Final = 150
 BATCH_CPU_SECONDS: Final = 2.0
+SINGLE_RECORDS: Final = 4_000
 PREFIX: Final = "bench"
 
 OVER_RELAY_P50: Final = "Queue to screen less bare relay, p50"
@@ -70,6 +71,18 @@ def following() -> list[Figure]:
         Figure(BATCH_DOOR, "items / CPU s", items / measured["cpu_seconds"]),
         Figure(BATCH_DOOR, "items / s", items / measured["seconds"]),
     ]
+
+
+def start_up() -> list[Figure]:
+    """What a replica pays at its start for each record of the past hour that holds one notification, the dearest kind."""
+    messages = Messages(receipts=1, in_flight=1, most=SINGLE_RECORDS)
+    with TemporaryDirectory(prefix="notifier-bench-") as name, running_broker() as broker:
+        with running_replicas(broker, 1) as (replica,):
+            load = Load(target([replica], one_notification({"users": ["user-0"]})), Path(name))
+            load.run(Opening(1), messages, tokens=session_tokens(1))
+        with pinned_to(SERVER_CORE):
+            rate = float(_run_module("follower", broker.url(), PREFIX, str(SINGLE_RECORDS)))
+    return [Figure("Records of one notification each, read at a start", "records / CPU s", rate)]
 
 
 def replicas() -> list[Figure]:
