@@ -74,7 +74,7 @@ def following() -> list[Figure]:
 
 
 def start_up() -> list[Figure]:
-    """What a replica pays at its start for each record of the past hour that holds one notification, the dearest kind."""
+    """What a replica pays at its start for each record of the past hour that holds one notification, the dearest."""
     messages = Messages(receipts=1, in_flight=1, most=SINGLE_RECORDS)
     with TemporaryDirectory(prefix="notifier-bench-") as name, running_broker() as broker:
         with running_replicas(broker, 1) as (replica,):
