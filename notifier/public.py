@@ -121,6 +121,7 @@ def _reception(service: "Service", transport: str) -> Reception:
         read_ticket=service.gate.read_ticket,
         redeem=service.gate.redeem,
         admit=service.gate.admit,
+        seat=service.gate.seat,
         dismiss=service.gate.dismiss,
         check_standing=service.gate.check_standing,
         grant=lambda identity, topics, already: grant(identity, topics, already=already),

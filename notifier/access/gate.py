@@ -191,6 +191,11 @@ class Gate:
         """Take a seat for a verified user, and return the id of its session. Raises LimitExceeded."""
         return await self._seats.take(identity, address)
 
+    def seat(self, session: str) -> None:
+        """Check, in the turn that opens the session, that its seat was not given away since. Raises Forbidden."""
+        if not self._seats.occupy(session):
+            raise Forbidden("superseded", "a newer session has taken the place of this one")
+
     def dismiss(self, identity: Identity, session: str) -> None:
         """Give the seat back."""
         self._seats.leave(identity.tenant, session)

@@ -1,7 +1,8 @@
 """Who holds a seat on this replica: at most so many sessions for an address, a tenant and a user.
 
 A seat is taken before the handshake is answered, so that those who come together do not all find the last one, and is
-held until the session is gone. With shared counts (`shared_seats.py`) those of all replicas count.
+held until the session is gone. One may be given away before its session opens: then it does not open. With shared
+counts (`shared_seats.py`) those of all replicas count.
 """
 
 import secrets
@@ -73,6 +74,7 @@ class Seats:
         self._close = close
         self._shared = shared
         self._tenancies: dict[Tenant, _Tenancy] = {}
+        self._arriving: dict[str, Seat] = {}  # By session: those who are in their handshake, and nobody could close.
         self._addresses: Counter[str] = Counter()
         self.refused: Counter[tuple[str, ...]] = Counter()  # By what was over its limit.
         self.evicted: Counter[tuple[str, ...]] = Counter()
@@ -100,8 +102,13 @@ class Seats:
             raise
         return seat.session
 
+    def occupy(self, session: str) -> bool:
+        """Call it in the turn that opens the session. False: its seat was given away meanwhile, so it must not open."""
+        return self._arriving.pop(session, None) is not None
+
     def leave(self, tenant: Tenant, session: str) -> None:
         """Give a seat back. Calling it twice does no harm."""
+        self._arriving.pop(session, None)
         tenancy = self._tenancies.get(tenant)
         seat = None if tenancy is None else tenancy.seats.pop(session, None)
         if tenancy is None or seat is None:
@@ -117,7 +124,7 @@ class Seats:
     def evict(self, session: str) -> None:
         """End a session whose seat another replica has given away."""
         self.evicted["elsewhere",] += 1
-        self._close(session)
+        self._end(session)
 
     async def _settle(self, seat: Seat) -> None:
         """Hold a seat that was just taken against the counts of all replicas, or, failing those, against ours."""
@@ -128,7 +135,9 @@ class Seats:
                     self._refuse(claim.over)
                 for session in claim.evicted:
                     self.evicted["shared",] += 1
-                    self._close(session)
+                    self._end(session)
+                if seat.session not in self._arriving:
+                    self._shared.free(seat)  # Given away here while all replicas were asked.
                 return
         if self._limits.evicts:
             self._make_room(seat)
@@ -154,10 +163,17 @@ class Seats:
     def _evict_oldest(self, tenancy: _Tenancy, seat: Seat, kind: str) -> None:
         oldest = next(each.session for each in tenancy.seats.values() if kind == "tenant" or each.user == seat.user)
         self.evicted[kind,] += 1
-        self._close(oldest)
-        self.leave(seat.tenant, oldest)  # Also one that is still in its handshake, and has no session to close.
+        self._end(oldest)
+        self.leave(seat.tenant, oldest)
+
+    def _end(self, session: str) -> None:
+        """Close a session whose seat is given away, or see to it that it does not open."""
+        self._close(session)
+        if (seat := self._arriving.get(session)) is not None:
+            self.leave(seat.tenant, session)
 
     def _add(self, seat: Seat) -> None:
+        self._arriving[seat.session] = seat
         tenancy = self._tenancies.setdefault(seat.tenant, _Tenancy())
         tenancy.seats[seat.session] = seat
         tenancy.users[seat.user] += 1

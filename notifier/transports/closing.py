@@ -12,6 +12,8 @@ MESSAGE_TOO_BIG: Final = 1009
 
 # What a fresh token or ticket mends, at once.
 _EXPIRED: Final = frozenset({"token_expired", "ticket_expired", "ticket_used"})
+# What ends an open session just so, and its errors say in the same words.
+_TAKEN_BACK: Final = frozenset({CloseReason.TOKEN_REVOKED.value, CloseReason.SUPERSEDED.value})
 CODE_OF_REASON: Final = {
     CloseReason.FELL_BEHIND: 4000,
     CloseReason.DRAIN: 4001,
@@ -45,7 +47,7 @@ class HangUp(Exception):
         """Translate a refusal."""
         if error.code in _EXPIRED:
             return cls(4401, error.code)
-        if error.code == "token_revoked":
-            return cls(4403, error.code)
+        if error.code in _TAKEN_BACK:
+            return cls(CODE_OF_REASON[CloseReason(error.code)], error.code)
         code = next((code for kind, code in _CODE_OF_ERROR if isinstance(error, kind)), 1011)
         return cls(code, error.code)

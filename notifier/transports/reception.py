@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 
 from notifier.core.envelope import Position
-from notifier.core.errors import NotifierError, Unauthenticated
+from notifier.core.errors import NotifierError
 from notifier.core.hub import Hub
 from notifier.core.identity import Identity
 from notifier.core.pipeline import Pipeline
@@ -44,6 +44,7 @@ class Door:
         read_ticket: from a ticket to its identity.
         redeem: use a ticket up; the second time it is refused.
         admit: (identity, address): the session limits; takes a seat, and returns the id of the session that gets it.
+        seat: (session): asked in the turn that opens it, whether its seat is still its own.
         dismiss: gives the seat back of a session that never was; of the others the hub tells.
         check_standing: whether the token of an identity still counts.
         grant: from wanted topics to granted and denied ones.
@@ -60,6 +61,7 @@ class Door:
     read_ticket: Authenticate
     redeem: Callable[[str], None]
     admit: Callable[[Identity, str | None], Awaitable[str]]
+    seat: Callable[[str], None]
     dismiss: Callable[[Identity, str], None]
     check_standing: Callable[[Identity], None]
     grant: Grant
@@ -123,13 +125,15 @@ class Reception:
         return Admitted(identity, await door.admit(identity, handshake.address))
 
     def confirm(self, admitted: Admitted) -> None:
-        """Check, in the turn that opens the session, that its token was not revoked since; else give the seat back.
+        """Check, in the turn that opens the session, that since it was admitted nothing has taken that back.
 
-        Raises Unauthenticated.
+        Its token may have been revoked, or its seat given to a newer session. Raises Unauthenticated and Forbidden, and
+        gives the seat back.
         """
         try:
             self.door.check_standing(admitted.identity)
-        except Unauthenticated:
+            self.door.seat(admitted.session)
+        except NotifierError:
             self.dismiss(admitted)
             raise
 
@@ -140,7 +144,7 @@ class Reception:
     def open(self, handshake: Handshake, admitted: Admitted, outlet: Outlet) -> Session:
         """Register, welcome, and begin the replay in one turn of the event loop, so that there is no gap.
 
-        Call `confirm` before, in the same turn: a revocation that comes later finds the session, and ends it.
+        Call `confirm` before, in the same turn: what comes later finds the session, and ends it.
         """
         identity = admitted.identity
         granted, denied = self.door.grant(identity, handshake.topics, frozenset())

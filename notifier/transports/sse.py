@@ -76,9 +76,9 @@ class EventStreams:
                 self._open(opening, detached(self._board, taking["hand_over"]()))
             else:
                 await self._stay(opening, receive, send)
-        except NotifierError as error:  # Revoked while the head was on its way: what is left to say goes into the body.
+        except NotifierError as error:  # While the head was on its way: what is left to say goes into the body.
             self._reception.note_refusal(error.code, opening.handshake.address)
-            words = last_words(CloseReason.TOKEN_REVOKED)
+            words = last_words(CloseReason(error.code))
             await send({"type": "http.response.body", "body": words.event if words else b""})
         except OSError:
             self._reception.dismiss(opening.admitted)

@@ -21,6 +21,7 @@ _DETAILS: Final = {
     CloseReason.FELL_BEHIND: "come back and resume",
     CloseReason.TOKEN_EXPIRED: "come back with a fresh token or ticket",
     CloseReason.TOKEN_REVOKED: "the token was revoked",
+    CloseReason.SUPERSEDED: "a newer session has taken the place of this one",
     CloseReason.SHUTDOWN: "come back and resume",
 }
 

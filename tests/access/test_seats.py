@@ -1,5 +1,6 @@
 """Sessions per address, tenant and user on one replica: T-41."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -92,6 +93,49 @@ async def test_the_oldest_gives_way_where_that_is_the_rule(kind: str) -> None:
     assert closed == taken[:1]
     assert [seat.session for seat in seats] == taken[1:]
     assert seats.evicted == {(kind,): 1}
+
+
+async def test_a_session_does_not_open_whose_seat_was_given_away_in_its_handshake() -> None:
+    """Nobody could close it yet; it would hold no seat, and no limit would count it."""
+    seats = Seats(limited("user", 1, evicts=True), close=lambda _: None)
+    first, second, third = [await seats.take(someone("ann"), None) for _ in range(3)]
+
+    assert [seats.occupy(session) for session in (first, second, third)] == [False, False, True]
+    assert [seat.session for seat in seats] == [third]
+
+
+async def test_who_leaves_in_the_handshake_is_forgotten() -> None:
+    seats = Seats(ROOMY, close=lambda _: None)
+    taken = await seats.take(someone("ann"), None)
+
+    seats.leave(Tenant("acme"), taken)
+
+    assert not seats.occupy(taken)
+
+
+async def test_a_seat_that_is_given_away_while_all_replicas_are_asked_is_free_on_all_of_them() -> None:
+    """Redis counts it once it has answered, whatever it was told before."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(Registry):
+        async def claim(self, seat: Seat, limits: SeatLimits) -> Claim | None:
+            asked.set()
+            await answered.wait()
+            return await super().claim(seat, limits)
+
+    registry = Slow([Claim(None)])
+    seats = Seats(limited("user", 1, evicts=True), close=lambda _: None, shared=registry)
+    taking = asyncio.create_task(seats.take(someone("ann"), None))
+    await asked.wait()
+    (seat,) = seats
+    seats.evict(seat.session)
+    registry.freed.clear()
+
+    answered.set()
+
+    assert not seats.occupy(await taking)
+    assert registry.freed == [seat.session]
+    assert len(seats) == 0
 
 
 async def test_an_address_never_makes_another_give_way() -> None:

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.ingress.builders import notification
 from tests.replica import Replica
-from tests.service.client import PROTOCOL, bare, complaints, eventually, refusal, session
+from tests.service.client import PROTOCOL, bare, complaints, eventually, refusal, session, sessions_of
 from tests.service.conftest import StartReplica
 from tests.telemetry.scrape import scrape
 from tests.tokens import bearer, token
@@ -150,6 +150,34 @@ async def test_a_tenant_has_a_number_of_sessions_and_the_oldest_gives_way_where_
         page = await scrape(replica)
         assert page.value("notifier_sessions_evicted_total", limit="tenant") == 1
         assert page.value("notifier_sessions") == 3
+
+
+async def test_a_stream_that_loses_its_seat_before_it_opens_does_not_open(start_replica: StartReplica) -> None:
+    """T-41: its client does not read a long answer, so that the next one, which has a seat, cannot begin."""
+    replica = start_replica(
+        SESSIONS__MAX_PER_USER="1", SESSIONS__AT_LIMIT="evict_oldest", HTTP__SEND_BUFFER_BYTES="4096"
+    )
+    head = f"HTTP/1.1\r\nHost: here\r\nAuthorization: {bearer('mover')['Authorization']}\r\n"
+    wrong = json.dumps([{}] * 1_000)  # Each is answered with some hundred bytes.
+    asks = f"POST /notify/batch {head}Content-Type: application/json\r\nContent-Length: {len(wrong)}\r\n\r\n{wrong}"
+    asks += f"GET /events {head}\r\n"
+
+    async def has_answered() -> bool:
+        return any(line.get("path") == "/notify/batch" for line in replica.log_lines())
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", replica.port, limit=4_096)
+    writer.write(asks.encode())
+    await eventually(has_answered)
+    async with session(replica.ws_url, "mover") as newer, asyncio.timeout(10):
+        assert (await scrape(replica)).value("notifier_sessions_evicted_total", limit="user") == 1
+        heard = await reader.read(-1)
+
+        assert b'"code":"superseded"' in heard
+        assert b'"close_code":4409' in heard
+        assert b'"type":"welcome"' not in heard
+        assert await newer.drained() == []
+        assert len(await sessions_of(replica.operations_url, "mover")) == 1
+    writer.close()
 
 
 async def test_clients_that_leave_in_the_middle_of_a_handshake_keep_no_seat(start_replica: StartReplica) -> None:
