@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--connect",
         action="store_true",
-        help="try on RabbitMQ what the service will do there, and fetch the keys of issuers",
+        help="try on RabbitMQ and Redis what the service will do there, and fetch the keys of issuers",
     )
 
     health.add_to(commands)

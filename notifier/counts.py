@@ -1,12 +1,33 @@
 """What the settings say of limits, made ready: how often, how many, and where replicas count together."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from notifier.access.limits import Limits
 from notifier.access.seats import SeatLimits, Seats
 from notifier.settings import Settings, SettingsError
 from notifier.telemetry.metrics import Reading
+
+if TYPE_CHECKING:
+    from notifier.access.shared import Shared
+
+
+def shared_of(settings: Settings) -> "Shared | None":
+    """The Redis that the settings name. Raises SettingsError when its client is not installed."""
+    if not (url := settings.counts.url.get_secret_value()):
+        return None
+    try:
+        from notifier.access.shared import Shared  # noqa: PLC0415 - an extra, which only this setting needs
+    except ImportError:
+        raise SettingsError(
+            ["NOTIFIER_COUNTS__URL needs the extra redis: pip install 'notifier-push[server,redis]'"]
+        ) from None
+    return Shared(
+        url,
+        prefix=settings.broker.prefix,
+        patience_seconds=settings.counts.patience_seconds,
+        away_seconds=settings.counts.away_seconds,
+    )
 
 
 class Counts:
@@ -17,8 +38,7 @@ class Counts:
     """
 
     def __init__(self, settings: Settings, *, close: Callable[[str], None]) -> None:
-        sessions, url = settings.sessions, settings.counts.url.get_secret_value()
-        policies = settings.limits.model_dump()
+        sessions, policies = settings.sessions, settings.limits.model_dump()
         seat_limits = SeatLimits(
             sessions.max_per_address,
             sessions.max_per_tenant,
@@ -26,26 +46,15 @@ class Counts:
             evicts=sessions.at_limit == "evict_oldest",
         )
         self.work: Coroutine[Any, Any, None] | None = None  # Keeps Redis up to date; None without one.
-        if not url:
+        self._shared = shared = shared_of(settings)
+        if shared is None:
             self.limits, self.seats = Limits(policies), Seats(seat_limits, close=close)
-            self._shared = None
             return
-        try:
-            from notifier.access.shared import Shared  # noqa: PLC0415 - an extra, which only this setting needs
-            from notifier.access.shared_rates import SharedRates  # noqa: PLC0415
-            from notifier.access.shared_seats import SharedSeats  # noqa: PLC0415
-        except ImportError:
-            raise SettingsError(
-                ["NOTIFIER_COUNTS__URL needs the extra redis: pip install 'notifier-push[server,redis]'"]
-            ) from None
-        self._shared = shared = Shared(
-            url,
-            prefix=settings.broker.prefix,
-            patience_seconds=settings.counts.patience_seconds,
-            away_seconds=settings.counts.away_seconds,
-        )
+        from notifier.access.shared_rates import SharedRates  # noqa: PLC0415 - needs the extra, as `Shared`
+        from notifier.access.shared_seats import SharedSeats  # noqa: PLC0415
+
         entered = SharedSeats(shared, seats=lambda: self.seats, evict=self._evict)
-        self.limits = Limits(policies, SharedRates(shared, url))
+        self.limits = Limits(policies, SharedRates(shared, settings.counts.url.get_secret_value()))
         self.seats = Seats(seat_limits, close=close, shared=entered)
         self.work = entered.run()
 

@@ -1,6 +1,6 @@
 """`notifier check --connect`: does on each broker what the service will do there, and says what it may not.
 
-Before that it fetches the keys of the issuers that publish them.
+Before that it fetches the keys of the issuers that publish them, and tries the Redis of shared counts.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from notifier.commands.issuer_keys import try_all
+from notifier.commands.redis_counts import try_counts
 
 if TYPE_CHECKING:
     from notifier.access.remote_keys import RemoteKeys
@@ -25,7 +26,7 @@ BLOCKED: Final = "the broker takes no messages now: an alarm over memory or disk
 
 
 def connect(settings: "Settings", remotes: "Sequence[RemoteKeys]") -> int:
-    """Try every issuer whose keys are fetched, and every broker; print a line for each thing that was tried.
+    """Try every issuer whose keys are fetched, Redis, and every broker; print a line for each thing that was tried.
 
     Returns the exit code.
     """
@@ -33,11 +34,11 @@ def connect(settings: "Settings", remotes: "Sequence[RemoteKeys]") -> int:
     from notifier.engine import broker, topologies
 
     logging.basicConfig(level=logging.CRITICAL)  # Libraries tell of refusals too, at length.
-    has_keys = try_all(remotes)
+    is_fine = all([try_all(remotes), try_counts(settings)])
     needed = topologies(settings)
     if not needed:
         print("no broker: the journal is embedded, and requests come over HTTP alone")
-        return 0 if has_keys else 1
+        return 0 if is_fine else 1
 
     async def run() -> bool:
         names = Names(settings.broker.prefix)
@@ -47,7 +48,7 @@ def connect(settings: "Settings", remotes: "Sequence[RemoteKeys]") -> int:
         ]
         return all(done)
 
-    return 0 if asyncio.run(run()) and has_keys else 1
+    return 0 if asyncio.run(run()) and is_fine else 1
 
 
 class _Trial:
