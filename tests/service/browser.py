@@ -209,15 +209,24 @@ class Visit:
 
 
 @asynccontextmanager
-async def open_browser() -> AsyncIterator[Browser]:
-    """A Chromium with a profile of its own. Skips where there is none; with CI=true that is a failure."""
+async def open_browser(*, keeps_pages: bool = False) -> AsyncIterator[Browser]:
+    """A Chromium with a profile of its own. Skips where there is none; with CI=true that is a failure.
+
+    Args:
+        keeps_pages: for the way back, as any browser does but one that is driven by Playwright.
+    """
     path = shutil.which(os.environ.get("NOTIFIER_TEST_CHROMIUM") or "chromium")
     if path is None:
         missing = "no Chromium: set NOTIFIER_TEST_CHROMIUM to one, or put chromium on PATH"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     expect.set_options(timeout=DEADLINE_SECONDS * 1000)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
+        browser = await playwright.chromium.launch(
+            executable_path=path,
+            headless=True,
+            args=CHROMIUM_ARGUMENTS,
+            ignore_default_args=["--disable-back-forward-cache"] if keeps_pages else None,
+        )
         yield browser
         await browser.close()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -12,9 +12,10 @@ import httpx
 from playwright.async_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Page
 from playwright.async_api import Error as PlaywrightError
 
+from tests.ingress.builders import notification
 from tests.replica import Replica
 from tests.service.browser import DEADLINE_SECONDS
-from tests.tokens import token
+from tests.tokens import bearer, token
 
 # What a strict page allows: scripts of its own and of the service, no inline style, no markup from text.
 POLICY: Final = (
@@ -38,6 +39,9 @@ window.start = (options = {}) => {
   client.on("error", ({ code, detail }) => errors.push({ code, detail }));
 };
 """
+
+# Sends to a user; the argument is the title, what is named changes the notification. Returns the id.
+Send = Callable[..., Awaitable[str]]
 
 
 class Site:
@@ -185,3 +189,17 @@ async def sessions_of(replica: Replica, user: str) -> int:
     async with httpx.AsyncClient() as operator:
         answer = await operator.get(f"{replica.operations_url}/sessions", params={"tenant": "default", "user": user})
     return len(answer.json()["sessions"])
+
+
+@asynccontextmanager
+async def sender(replica: Replica, user: str) -> AsyncIterator[Send]:
+    """Sends to a user; the argument is the title."""
+    async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as backend:
+
+        async def sent(title: str, **changes: Any) -> str:
+            answer = await backend.post("/notify", json=notification(user, title=title, **changes))
+            assert answer.status_code == 202, answer.text
+            sent_id: str = answer.json()["id"]
+            return sent_id
+
+        yield sent

@@ -5,7 +5,6 @@ import gzip
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext
 
-from tests.ingress.builders import notification
 from tests.nginx import AS_SHIPPED, nginx
 from tests.rabbitmq import RabbitMQ
 from tests.replica import Replica
 from tests.service.browser import open_browser
 from tests.service.conftest import StartReplica
-from tests.service.tabs import Site, Tab, is_subscribed, open_tab, profile, sessions_of
+from tests.service.tabs import Send, Site, Tab, is_subscribed, open_tab, profile, sender, sessions_of
 from tests.tcp_proxy import TcpProxy
-from tests.tokens import bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -79,26 +76,10 @@ def user(request: pytest.FixtureRequest) -> str:
     return f"web-{abs(hash(request.node.name))}"
 
 
-Send = Callable[..., Awaitable[str]]
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def send(replica: Replica, user: str) -> AsyncIterator[Send]:
     """Sends to the user of the test; the argument is the title."""
     async with sender(replica, user) as sent:
-        yield sent
-
-
-@asynccontextmanager
-async def sender(replica: Replica, user: str) -> AsyncIterator[Send]:
-    async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as backend:
-
-        async def sent(title: str, **changes: Any) -> str:
-            answer = await backend.post("/notify", json=notification(user, title=title, **changes))
-            assert answer.status_code == 202, answer.text
-            sent_id: str = answer.json()["id"]
-            return sent_id
-
         yield sent
 
 

@@ -25,6 +25,7 @@ in_one_loop = pytest.mark.asyncio(loop_scope="module")
 ROOT: Final = Path(__file__).parents[2]
 WEB: Final = ROOT / "tests/web"
 CLIENT: Final = ROOT / "notifier/clients/web"
+PACKAGE: Final = "notifier-push-client"
 BELL_PAGE: Final = (
     '<!doctype html><html lang="en"><title>Shop</title><script type="module" src="/page.js?{query}"></script>'
     '<script type="module" src="/bell.js?{query}"></script><notifier-bell></notifier-bell>'
@@ -84,17 +85,21 @@ class TestBuild:
         )
 
     def test_the_package_has_the_modules_and_their_types(self, npm: str, tmp_path: Path) -> None:
+        """Packed, and installed into an empty project, which imports them by its name."""
         run(npm, "pack", CLIENT / "client", "--pack-destination", tmp_path)
         (archive,) = tmp_path.iterdir()
         (tmp_path / "package.json").write_text('{"type": "module"}')
         run(npm, "install", "--prefix", tmp_path, "--no-audit", "--no-fund", "--omit=peer", archive)
-        installed = tmp_path / "node_modules/notifier-push-client"
+        (tmp_path / "main.js").write_text("console.log(Object.keys(await import('notifier-push-client')));")
+        types = (WEB / "types.ts").read_text().replace("../../notifier/clients/web/client/notifier.js", PACKAGE)
+        (tmp_path / "types.ts").write_text(re.sub(r'"\.\./.*/(\w+)\.js"', rf'"{PACKAGE}/\1"', types))
+        shutil.copy(WEB / "tsconfig.json", tmp_path)
+        (tmp_path / "node_modules/@types").symlink_to(WEB / "node_modules/@types")
 
-        assert {path.suffix for path in installed.iterdir()} == {".js", ".ts", ".json"}
-        imported = run(
-            "node", "--input-type=module", "-e", f"console.log(Object.keys(await import('{installed}/notifier.js')))"
-        )
-        assert "NotifierClient" in imported
+        assert {path.suffix for path in (tmp_path / "node_modules" / PACKAGE).iterdir()} == {".js", ".ts", ".json"}
+        assert "NotifierClient" in run("node", tmp_path / "main.js")
+        assert "../.." not in (tmp_path / "types.ts").read_text()
+        run(WEB / "node_modules/.bin/tsc", "--project", tmp_path)
 
     def test_a_server_renders_the_hook_without_connecting(self, npm: str, tmp_path: Path) -> None:
         del npm
@@ -142,6 +147,7 @@ class TestReact:
             tab = await open_tab(context, site, replica.url, path="/react", user="rea", topics=["orders.#"])
             page = tab.page
             await expect(page.locator("#state")).to_have_text("live")
+            assert await tab.value("shown") == ["connecting", "live"]
             await send(replica, "rea", "One", collapse_key="k")
             await send(replica, "rea", "Two")
             await expect(page.locator("li")).to_have_text(["Two", "One"])

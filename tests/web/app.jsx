@@ -1,9 +1,12 @@
 // A small React application, for the tests of the hook: `render` in a browser, `html` on a server.
-import { StrictMode, createElement, useState } from "react";
+import { StrictMode, createElement, useEffect, useState } from "react";
 import { useNotifications } from "../../notifier/clients/web/client/react.js";
 
 function Inbox({ url, getToken, topics }) {
   const { notifications, unread, state, markRead } = useNotifications({ url, getToken, topics });
+  useEffect(() => {
+    window.shown = [...new Set(window.shown).add(state.state)];
+  }, [state]);
   return (
     <section>
       <output id="state">{state.state}</output>

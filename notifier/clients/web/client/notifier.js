@@ -6,14 +6,11 @@
  */
 
 import { SharedSession, canShare } from "./tabs.js";
-import { Session, Tokens, claimsOf } from "./session.js";
+import { Session } from "./session.js";
+import { Tokens, accountOf } from "./tokens.js";
 
 const SEEN_LIMIT = 1_000;
 const SAVE_MS = 250;
-// Claims that say when and how a token was made, and not for whom or for what.
-const PASSING_CLAIMS = new Set(
-  "exp iat nbf jti auth_time nonce at_hash c_hash sid session_state acr amr".split(" "),
-);
 
 export class NotifierClient {
   #options;
@@ -27,6 +24,7 @@ export class NotifierClient {
   #latest = new Map(); // Ids, by collapse key.
   #place = null; // Where the position is kept; null: nowhere but here.
   #saving = null;
+  #isKept = false; // Whether the storage has had the position.
 
   /**
    * Connects at once.
@@ -41,6 +39,7 @@ export class NotifierClient {
     this.#topics = new Set(topics);
     this.#position = position;
     addEventListener("pagehide", this.#save);
+    addEventListener("pageshow", this.#comeBack);
     this.#start();
   }
 
@@ -76,6 +75,7 @@ export class NotifierClient {
     if (this.#state.state === "closed") return;
     this.#save();
     removeEventListener("pagehide", this.#save);
+    removeEventListener("pageshow", this.#comeBack);
     this.#session?.close();
     this.#session = null;
     this.#become("closed");
@@ -115,7 +115,7 @@ export class NotifierClient {
 
   async #start() {
     const { url, share, keep } = this.#options;
-    const token = await this.#tokens.get().catch(() => null); // The session asks again, and says what is wrong.
+    const token = await this.#tokens.get().catch(() => null);
     if (this.#state.state === "closed") return;
     const account = token && accountOf(url, token);
     if (account && keep) this.#place = account;
@@ -123,7 +123,7 @@ export class NotifierClient {
     const fallback = this.#position ?? this.#kept(() => localStorage);
     const options = {
       url,
-      tokens: this.#tokens,
+      tokens: token ? this.#tokens : { get: () => this.#askAgain() },
       topics: [...this.#topics],
       onFrame: (frame) => this.#take(frame),
       onState: (state, more) => this.#become(state, more),
@@ -136,7 +136,16 @@ export class NotifierClient {
     this.#session.open();
   }
 
+  /** For a session that began without a token, whose it is unknown: it says what is wrong, until all begins anew. */
+  async #askAgain() {
+    const token = await this.#tokens.get();
+    this.#session?.close();
+    this.#start();
+    return token;
+  }
+
   #take(frame) {
+    if (this.#state.state === "closed") return; // By a listener, among several frames.
     const { type, resume, denied = [] } = frame;
     if (type === "notification") this.#show(frame.notification);
     if (type === "degraded" || type === "restored") this.#become("live", { ...this.#state, isDegraded: type === "degraded" });
@@ -163,6 +172,7 @@ export class NotifierClient {
   }
 
   #become(state, more = {}) {
+    if (this.#state.state === "closed") return;
     this.#state = { ...more, state };
     this.#emit("state", this.#state);
     if (state === "stopped") this.#emit("error", new NotifierError(more.code, more.reason));
@@ -195,9 +205,15 @@ export class NotifierClient {
     try {
       sessionStorage.setItem(this.#place, this.#position);
       localStorage.setItem(this.#place, this.#position);
+      this.#isKept = true;
     } catch {
       // Full, or not allowed: what came since the last save comes again after a reload.
     }
+  };
+
+  /** A page that was put away did not hear of a logout; but what it had kept is gone. */
+  #comeBack = () => {
+    if (this.#isKept && this.#kept(() => localStorage) === null) this.#forget();
   };
 
   #forget() {
@@ -231,22 +247,4 @@ export function safeLink(link) {
   } catch {
     return null;
   }
-}
-
-/** Names whoever a token is for, and what it allows: issuer, tenant, user and the other claims; null for no token. */
-function accountOf(url, token) {
-  const claims = Object.entries(claimsOf(token)).filter(([name]) => !PASSING_CLAIMS.has(name));
-  if (!claims.length) return null;
-  const sorted = claims.sort(([one], [other]) => (one < other ? -1 : 1));
-  return `notifier ${fingerprint(JSON.stringify([new URL(url, location.href).href, sorted]))}`;
-}
-
-/** 64 bits of FNV-1a, twice 32: it keeps accounts apart, and claims out of storage. */
-function fingerprint(text) {
-  let [high, low] = [0x811c9dc5, 0xcbf29ce4];
-  for (let at = 0; at < text.length; at++) {
-    high = Math.imul(high ^ text.charCodeAt(at), 0x01000193);
-    low = Math.imul(low ^ text.charCodeAt(text.length - 1 - at), 0x01000193);
-  }
-  return ((high >>> 0).toString(36) + (low >>> 0).toString(36)).padStart(14, "0");
 }

@@ -30,6 +30,7 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, .
       getToken: () => latest.current.getToken(),
     });
     client.current = { made, topics: wanted };
+    setState(made.state); // Not the one before it, which was closed.
     made.on("notification", (notification) => setInbox((inbox) => add(inbox, notification, latest.current.limit)));
     made.on("state", setState);
     made.on("reset", (reset) => latest.current.onReset?.(reset));

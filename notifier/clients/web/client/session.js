@@ -3,44 +3,11 @@
 import { LOST, SocketConnection, StreamConnection } from "./connection.js";
 
 const TOKEN_EXPIRED = 4401;
+const TOKEN_INVALID = 4402;
 const BACKOFF_MS = [500, 30_000];
 const OPENING_MS = 10_000;
 const LONG_MS = 5_000; // A session that lived for so long was no failure.
 const BLOCKED_ATTEMPTS = 2; // Without a word, before the other transport is tried.
-const EARLY_MS = 5_000;
-
-/** The claims of a token; empty for a text that is none. Nothing is checked: the service does that. */
-export function claimsOf(token) {
-  try {
-    const [, payload] = token.split(".");
-    const bytes = Uint8Array.from(atob(payload.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return {};
-  }
-}
-
-/** Keeps a token until shortly before its end, so that no reconnect asks for one. */
-export class Tokens {
-  #getToken;
-  #pending = null;
-  #token = null;
-
-  constructor(getToken) {
-    this.#getToken = getToken;
-  }
-
-  /** The token; `old`: one that is not good any more. */
-  get(old = null) {
-    const goodUntil = (claimsOf(this.#token).exp ?? Infinity) * 1_000 - EARLY_MS;
-    if (this.#token && this.#token !== old && Date.now() < goodUntil) return Promise.resolve(this.#token);
-    this.#pending ??= Promise.resolve()
-      .then(this.#getToken)
-      .then((token) => (this.#token = token))
-      .finally(() => (this.#pending = null));
-    return this.#pending;
-  }
-}
 
 export class Session {
   position;
@@ -120,14 +87,19 @@ export class Session {
     }
     if (attempt !== this.#attempt) return;
     const Connection = this.#isStreaming ? StreamConnection : SocketConnection;
-    this.#connection = new Connection({
-      url: this.#url,
-      token: this.#token,
-      position: this.position,
-      topics: [...this.#topics],
-      hear: (frame) => this.#hear(frame),
-      part: (end) => this.#part(end),
-    });
+    try {
+      this.#connection = new Connection({
+        url: this.#url,
+        token: this.#token,
+        position: this.position,
+        topics: [...this.#topics],
+        hear: (frame) => this.#hear(frame),
+        part: (end) => this.#part(end),
+      });
+    } catch (error) {
+      this.#stop(TOKEN_INVALID, String(error)); // No browser takes such characters for a token.
+      return;
+    }
     this.#silentMs = OPENING_MS;
     this.#expectMore();
   }
@@ -167,8 +139,7 @@ export class Session {
       this.#expired = this.#token;
       this.#connect();
     } else if (code >= 4400 && code <= 4499) {
-      this.#isClosed = true;
-      this.#onState("stopped", { code, reason });
+      this.#stop(code, reason);
     } else {
       if (code === LOST && !hasWelcome) this.#changeTransport();
       this.#retry(reason || String(code), afterMs);
@@ -183,11 +154,15 @@ export class Session {
 
   #tokenFailed(error) {
     if (error?.isFinal) {
-      this.#isClosed = true;
-      this.#onState("stopped", { code: 4402, reason: String(error) });
+      this.#stop(TOKEN_INVALID, String(error));
     } else {
       this.#retry(String(error), null);
     }
+  }
+
+  #stop(code, reason) {
+    this.close();
+    this.#onState("stopped", { code, reason });
   }
 
   /** Full jitter: any time up to a ceiling that doubles with each failure; on top of what the service asks for. */
@@ -207,6 +182,7 @@ export class Session {
   #expectMore() {
     this.#heardAt = Date.now();
     clearTimeout(this.#timer);
+    if (!this.#connection) return; // Whoever was told the frame has closed it.
     this.#timer = setTimeout(() => this.#part({ code: LOST, reason: "silence" }), this.#silentMs);
   }
 

@@ -1,7 +1,8 @@
 /**
  * One session for all tabs of a browser: the tab that holds a Web Lock has it, and passes on what it hears.
  *
- * A leader that is gone loses the lock by itself. One that is frozen stops answering, and the lock is taken from it.
+ * A leader that is gone loses the lock by itself. One that is frozen stops answering, and the lock is taken from it. A page
+ * that is put away for the way back parts from the others, and joins them again as one that was loaded anew does.
  */
 
 import { Session } from "./session.js";
@@ -18,7 +19,7 @@ export class SharedSession {
   #name;
   #options;
   #id = `${Date.now()} ${Math.random()}`;
-  #channel;
+  #channel = null; // Null while this tab takes no part: put away, or closed.
   #topics; // Of each tab, by its id.
   #session = null; // Null while another tab leads.
   #leader = null; // The id of the tab that leads; null until one says so.
@@ -30,7 +31,7 @@ export class SharedSession {
   #heardAt = Date.now();
   #tickedAt = Date.now();
   #ticking;
-  #isClosed = false;
+  #isStopped = false; // Then it listens for a logout alone.
 
   /** As `Session`. Tabs with the same name share; `fallback`: where to begin when this tab has no position, and leads. */
   constructor({ name, fallback, ...options }) {
@@ -41,24 +42,15 @@ export class SharedSession {
   }
 
   open() {
-    this.#channel = new BroadcastChannel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#take(data);
-    this.#ticking = setInterval(() => this.#tick(), ASK_MS);
-    addEventListener("pagehide", this.#sayBye);
-    addEventListener("pageshow", this.#sayTopics);
-    this.#join();
-    this.#queue();
+    addEventListener("pagehide", this.#part);
+    addEventListener("pageshow", this.#meet);
+    this.#meet();
   }
 
   close() {
-    this.#isClosed = true;
-    this.#sayBye();
-    removeEventListener("pagehide", this.#sayBye);
-    removeEventListener("pageshow", this.#sayTopics);
-    clearInterval(this.#ticking);
-    this.#waiting.abort();
-    this.#stepDown();
-    this.#channel.close();
+    removeEventListener("pagehide", this.#part);
+    removeEventListener("pageshow", this.#meet);
+    this.#part();
   }
 
   setTopics(topics) {
@@ -67,45 +59,75 @@ export class SharedSession {
     this.#session?.setTopics(this.#allTopics());
   }
 
+  /** Take part. */
+  #meet = () => {
+    if (this.#channel) return;
+    this.#topics = new Map([[this.#id, this.#topics.get(this.#id)]]);
+    this.#leader = null;
+    this.#isCaughtUp = false;
+    this.#heardAt = this.#tickedAt = Date.now();
+    this.#channel = new BroadcastChannel(this.#name);
+    this.#channel.onmessage = ({ data }) => this.#take(data);
+    if (this.#isStopped) return;
+    this.#ticking = setInterval(() => this.#tick(), ASK_MS);
+    this.#join();
+    this.#queue();
+  };
+
+  /** Take no part any more. The lock is given back at once: nobody has to notice that a page which is put away is silent. */
+  #part = () => {
+    if (!this.#channel) return;
+    this.#retire();
+    this.#channel.close();
+    this.#channel = null;
+  };
+
+  /** Neither lead nor follow. */
+  #retire() {
+    this.#say("bye");
+    clearInterval(this.#ticking);
+    this.#waiting?.abort();
+    this.#stepDown();
+  }
+
   logout() {
     this.#say("logout");
   }
 
   // -- who leads ------------------------------------------------------------------------------------------------------
 
-  #queue() {
-    const waiting = (this.#waiting = new AbortController());
-    const onEnd = () => waiting.signal.aborted || this.#lost();
-    navigator.locks.request(this.#name, { signal: waiting.signal }, () => this.#lead()).then(onEnd, onEnd);
-  }
-
-  #steal() {
-    this.#waiting.abort();
-    const onEnd = () => this.#lost();
-    navigator.locks.request(this.#name, { steal: true }, () => this.#lead()).then(onEnd, onEnd);
+  #queue({ isStealing = false } = {}) {
+    this.#waiting?.abort();
+    const { signal } = (this.#waiting = new AbortController());
+    const options = isStealing ? { steal: true } : { signal };
+    const onEnd = () => signal.aborted || this.#lost();
+    // The lock may come when it is not wanted any more: a theft knows no signal.
+    navigator.locks.request(this.#name, options, () => (signal.aborted ? null : this.#lead())).then(onEnd, onEnd);
   }
 
   /** Has the session for as long as the promise is pending. */
   #lead() {
-    if (this.#isClosed) return null;
+    const held = new Promise((release) => (this.#release = release)); // First: what follows may end in `close`.
     this.#leader = this.#id;
     this.#isCaughtUp = true;
+    const position = this.position ?? this.#options.fallback;
+    if (position) this.#recent.push({ type: "start", position }); // Of a tab that stood there nothing is missing either.
     this.#session = new Session({
       ...this.#options,
       topics: this.#allTopics(),
-      position: this.position ?? this.#options.fallback,
+      position,
       onFrame: (frame) => this.#pass(frame),
       onState: (state, more) => this.#announce({ state, more }),
     });
     this.#say("lead");
     this.#session.open();
-    return new Promise((release) => (this.#release = release));
+    return held;
   }
 
   /** The lock was taken from us, or we gave it back. */
   #lost() {
     this.#stepDown();
-    if (!this.#isClosed) this.#queue();
+    this.#queue();
   }
 
   #stepDown() {
@@ -123,7 +145,7 @@ export class SharedSession {
     if (this.#session) return;
     if (now - this.#heardAt > PATIENCE_MS) {
       this.#heardAt = now;
-      this.#steal();
+      this.#queue({ isStealing: true });
     } else {
       this.#say("ask");
     }
@@ -132,13 +154,13 @@ export class SharedSession {
   // -- what is said ---------------------------------------------------------------------------------------------------
 
   #say(kind, content) {
-    this.#channel.postMessage({ ...content, kind, from: this.#id });
+    this.#channel?.postMessage({ ...content, kind, from: this.#id });
   }
 
   #take({ kind, from, ...content }) {
     if (kind === "lead") this.#stepDown(); // Whoever had it until now.
     if (kind === "logout") this.#options.onLogout();
-    if (this.#isClosed) return;
+    if (!this.#channel || this.#isStopped) return;
     if (kind === "topics" || kind === "join") this.#topics.set(from, content.topics);
     if (kind === "bye") this.#topics.delete(from);
     if (this.#session) this.#answer(kind, from, content);
@@ -162,7 +184,7 @@ export class SharedSession {
     this.#heardAt = Date.now();
     if (!this.#isCaughtUp) return;
     if (kind === "frame") this.#hear(content.frame);
-    if (kind === "state") this.#options.onState(content.state, content.more);
+    if (kind === "state") this.#become(content.state, content.more);
   }
 
   #join() {
@@ -182,7 +204,7 @@ export class SharedSession {
     this.#isCaughtUp = true;
     if (!isKnown) this.#hear({ type: "welcome", resume: { status: "reset", reason: "position_unknown" } });
     for (const frame of frames) this.#hear(frame);
-    this.position = tail ?? this.position;
+    if (tail) this.#hear({ type: "tail", position: tail });
     if (state) this.#options.onState(state.state, state.more);
   }
 
@@ -194,7 +216,16 @@ export class SharedSession {
   #announce(state) {
     this.#state = state;
     this.#say("state", state);
-    this.#options.onState(state.state, state.more);
+    this.#become(state.state, state.more);
+  }
+
+  /** A tab that is stopped does not lead those to come, who may have a better token. */
+  #become(state, more) {
+    if (state === "stopped") {
+      this.#isStopped = true;
+      this.#retire();
+    }
+    this.#options.onState(state, more);
   }
 
   #hear(frame) {
@@ -208,6 +239,7 @@ export class SharedSession {
     return [...new Set([...this.#topics.values()].flat())];
   }
 
-  #sayBye = () => this.#say("bye");
-  #sayTopics = () => this.#say("topics", { topics: this.#topics.get(this.#id) });
+  #sayTopics() {
+    this.#say("topics", { topics: this.#topics.get(this.#id) });
+  }
 }
