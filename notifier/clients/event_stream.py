@@ -1,6 +1,7 @@
 """A session as a stream of events (`GET /events`), on httpx alone; it passes where WebSockets are blocked."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -10,6 +11,7 @@ import httpx
 from notifier.clients.errors import read_problem
 from notifier.clients.patience import asked_seconds
 from notifier.clients.sessions import LOST, Ended, Unreachable, refusal
+from notifier.clients.tls import told
 
 # Silence is for whoever listens to judge; the rest is for the way there.
 TIMEOUT: Final = httpx.Timeout(10.0, read=None)
@@ -17,12 +19,14 @@ TOLD_TO_LEAVE: Final = 4001
 
 
 @asynccontextmanager
-async def event_stream(url: str, token: str, query: Mapping[str, str]) -> AsyncIterator["EventStream"]:
-    """Open a stream at the service `url`. Raises Ended, Unreachable, ValueError."""
+async def event_stream(
+    url: str, token: str, query: Mapping[str, str], *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator["EventStream"]:
+    """Open a stream at the service `url`; `tls` says whom to trust. Raises Ended, Unreachable, ValueError."""
     headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
     try:
         async with (
-            httpx.AsyncClient(timeout=TIMEOUT) as client,
+            httpx.AsyncClient(timeout=TIMEOUT, verify=tls or True) as client,
             client.stream("GET", f"{url}/events", params=dict(query), headers=headers) as response,
         ):
             if response.status_code != 200:
@@ -32,7 +36,7 @@ async def event_stream(url: str, token: str, query: Mapping[str, str]) -> AsyncI
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ValueError(f"{url}: {error}") from error
     except httpx.TransportError as error:
-        raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
+        raise Unreachable(f"{url}: {told(error)}") from error
 
 
 class EventStream:

@@ -55,6 +55,7 @@ async def listen(
         token: a text, or a callable that is asked before each attempt and before the end of the one it gave.
         position: where to resume from, or `earliest`; None begins with what comes from now on.
         on_reset: told, with `reason`, that notifications may be missing.
+        transport: `event_stream` or `socket`; `partial(socket, tls=trusting(ca_file))` for an internal CA.
 
     Raises:
         Refused: the service does not want this client back until something changes.

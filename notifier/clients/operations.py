@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
+
+from notifier.clients.tls import told
 
 ANSWER_SECONDS: Final = 5.0
 DEFAULT_PORT: Final = 9000
@@ -51,10 +54,15 @@ def addresses(url: str) -> list[str]:
     return [f"http://{host}:{port}" for host in dict.fromkeys(hosts)]
 
 
-async def ask_all(replicas: Sequence[str], path: str, params: Mapping[str, str]) -> list[Reply]:
+async def ask_all(
+    replicas: Sequence[str], path: str, params: Mapping[str, str], *, tls: ssl.SSLContext | None = None
+) -> list[Reply]:
     """Ask each replica, all at a time and each for at most some seconds. An answer of 404 is one."""
+    context = (
+        tls or httpx.create_ssl_context()
+    )  # By SSL_CERT_FILE, which a client that trusts no variable would not read.
     # Pods are not reached through the proxy that the environment may name.
-    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False, verify=context) as client:
         return await asyncio.gather(*(_ask(client, replica, path, params) for replica in replicas))
 
 
@@ -67,7 +75,7 @@ async def _ask(client: httpx.AsyncClient, replica: str, path: str, params: Mappi
     except httpx.TimeoutException:
         return Reply(replica, None, f"no answer within {ANSWER_SECONDS:g} s")
     except httpx.HTTPError as error:
-        return Reply(replica, None, str(error) or type(error).__name__)
+        return Reply(replica, None, told(error))
     except ValueError:
         return Reply(replica, None, "its answer is no JSON")
     if not isinstance(found, dict) or "in_window" not in found:

@@ -15,6 +15,7 @@ from notifier.clients.credentials import Bearer, Token
 from notifier.clients.errors import Invalid, NotSent, Unconfirmed, from_problem, read_problem
 from notifier.clients.notification import Notification, Sent, encode, members
 from notifier.clients.patience import Patience
+from notifier.clients.tls import told
 
 # The service answers within 4 s of having the request; the rest is for the way.
 TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
@@ -179,7 +180,6 @@ def _error(answer: httpx.Response | httpx.TransportError, request: httpx.Request
         request_id = answer.headers.get("x-request-id")
         problem = read_problem(answer.content)
         return from_problem(problem, answer.status_code, request_id=request_id, idempotency_key=key)
-    told = f"{request.url} gave no answer: {str(answer) or type(answer).__name__}"
     if isinstance(answer, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return Invalid("bad_request", f"{request.url}: {answer}", idempotency_key=key)
-    return Unconfirmed("no_answer", told, idempotency_key=key)
+    return Unconfirmed("no_answer", f"{request.url} gave no answer: {told(answer)}", idempotency_key=key)

@@ -1,6 +1,7 @@
 """A session over a WebSocket (`/ws`); needs websockets."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -13,19 +14,23 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from notifier.clients.errors import read_problem
 from notifier.clients.patience import asked_seconds
 from notifier.clients.sessions import LOST, Ended, Unreachable, refusal
+from notifier.clients.tls import told
 
 PROTOCOL: Final = "notifier.v1"
 
 
 @asynccontextmanager
-async def socket(url: str, token: str, query: Mapping[str, str]) -> AsyncIterator["Socket"]:
-    """Open a socket at the service `url`. Raises Ended, Unreachable, ValueError."""
+async def socket(
+    url: str, token: str, query: Mapping[str, str], *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator["Socket"]:
+    """Open a socket at the service `url`; `tls` says whom to trust. Raises Ended, Unreachable, ValueError."""
     address = f"{url.replace('http', 'ws', 1)}/ws"
     try:
         connection = await connect(
             f"{address}?{urlencode(query)}" if query else address,
             subprotocols=[PROTOCOL],  # type: ignore[list-item]  # a NewType of str
             additional_headers={"Authorization": f"Bearer {token}"},
+            ssl=(tls or True) if address.startswith("wss") else None,
             ping_interval=None,  # The service pings.
             close_timeout=1,
         )
@@ -36,7 +41,7 @@ async def socket(url: str, token: str, query: Mapping[str, str]) -> AsyncIterato
     except InvalidURI as error:
         raise ValueError(str(error)) from error
     except (InvalidHandshake, OSError, TimeoutError) as error:
-        raise Unreachable(f"{address}: {str(error) or type(error).__name__}") from error
+        raise Unreachable(f"{address}: {told(error)}") from error
     async with connection:
         yield Socket(connection)
 

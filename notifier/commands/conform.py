@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from notifier.commands.failure import fail
-from notifier.commands.target import DEFAULT_URL
+from notifier.commands.target import add_url, given_tls
 
 if TYPE_CHECKING:
     from notifier.clients.conform.check import Check
@@ -31,7 +31,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "meanwhile. What it does not try is in docs/protocol.md.",
     )
     conform.set_defaults(command=_conform)
-    conform.add_argument("--url", default=DEFAULT_URL, help=f"default {DEFAULT_URL}")
+    add_url(conform)
     tokens = conform.add_mutually_exclusive_group()
     tokens.add_argument("--token-file", type=Path, metavar="FILE", help="the token of a user, for the sessions")
     tokens.add_argument("--insecure-development", action="store_true", help="mint tokens with the development keys")
@@ -57,7 +57,7 @@ def _conform(options: argparse.Namespace) -> int:
         return 0
     try:
         target = _target(options)
-        _reach(target.url)
+        _reach(target)
     except ValueError as error:
         return fail(str(error), code=2)
     except OSError as error:
@@ -81,6 +81,7 @@ def _target(options: argparse.Namespace) -> "Target":
         raise ValueError(f"--url takes http:// or https:// and a host, not {options.url}")
     given: dict[str, Any] = {
         "url": options.url.rstrip("/"),
+        "tls": given_tls(options),
         "objections": _objections(),
         "origin": options.origin,
         "topic": options.topic,
@@ -105,14 +106,16 @@ def _read(option: str, file: Path | None) -> str | None:
         raise ValueError(f"{option}: {error}") from error
 
 
-def _reach(url: str) -> None:
+def _reach(target: "Target") -> None:
     """Raises OSError where nothing answers: then there is nothing to hold against anything; ValueError for no URL."""
     import httpx
 
+    from notifier.clients.tls import told
+
     try:
-        httpx.get(f"{url}/ws", timeout=REACH_SECONDS)
+        httpx.get(f"{target.url}/ws", timeout=REACH_SECONDS, verify=target.tls or True)
     except httpx.TransportError as error:
-        raise OSError(f"{url}: {str(error) or type(error).__name__}") from error
+        raise OSError(f"{target.url}: {told(error)}") from error
     except httpx.InvalidURL as error:
         raise ValueError(f"--url: {error}") from error
 

@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import json
 import sys
+from functools import partial
 from typing import Any
 
 from notifier.commands.failure import fail
-from notifier.commands.target import add_target, given_token
+from notifier.commands.target import add_target, given_tls, given_token
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,6 +29,10 @@ def _listen(options: argparse.Namespace) -> int:
     from notifier.clients.sessions import Refused
     from notifier.clients.socket import socket
 
+    try:
+        tls = given_tls(options)
+    except ValueError as error:
+        return fail(str(error), code=2)
     given = given_token(options, [])
     listener = Listener(
         options.url,
@@ -35,7 +40,7 @@ def _listen(options: argparse.Namespace) -> int:
         (lambda: given) if options.token else (lambda: given_token(options, [])),
         topics=options.topic,
         position=options.position,
-        transport=event_stream if options.sse else socket,
+        transport=partial(event_stream if options.sse else socket, tls=tls),
     )
 
     async def run() -> None:

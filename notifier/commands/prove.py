@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from notifier.commands.failure import fail
-from notifier.commands.target import DEFAULT_URL
+from notifier.commands.target import DEFAULT_URL, add_ca_file, given_tls
 
 if TYPE_CHECKING:
     from notifier.clients.prove.proof import Proof
@@ -39,6 +39,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     prove.set_defaults(command=_prove)
     prove.add_argument("--url", action="append", help=f"of a replica; may be repeated; default {DEFAULT_URL}")
+    add_ca_file(prove)
     prove.add_argument("--amqp", metavar="URL", help="send half through the request queue of this RabbitMQ")
     prove.add_argument(
         "--prefix",
@@ -91,6 +92,7 @@ def _prove(options: argparse.Namespace) -> int:
                 broadcast_share=options.broadcast_share,
                 amqp_url=options.amqp,
                 prefix=options.prefix,
+                tls=given_tls(options),
                 senders=1 if options.token or options.token_command else MINTED_SENDERS,
             )
             verdict = runner.run(_run(proof, options.settle_seconds))

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from notifier.commands.failure import fail
-from notifier.commands.target import add_target, given_token
+from notifier.commands.target import add_target, given_tls, given_token
 
 EPILOG = """\
 Tokens that are issued later still count. Examples:
@@ -36,6 +36,12 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _revoke(options: argparse.Namespace) -> int:
     import httpx
 
+    from notifier.clients.tls import told
+
+    try:
+        tls = given_tls(options)
+    except ValueError as error:
+        return fail(str(error), code=2)
     wanted: dict[str, Any] = {
         "session": options.session,
         "token_id": options.token_id,
@@ -47,8 +53,8 @@ def _revoke(options: argparse.Namespace) -> int:
     body = {name: value for name, value in wanted.items() if value is not None}
     headers = {"Authorization": f"Bearer {given_token(options, ['notify:revoke', 'notify:any-tenant'])}"}
     try:
-        answer = httpx.post(f"{options.url}/revocations", json=body, headers=headers, timeout=10)
+        answer = httpx.post(f"{options.url}/revocations", json=body, headers=headers, timeout=10, verify=tls or True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return fail(f"{options.url} cannot be reached: {error}")
+        return fail(f"{options.url} cannot be reached: {told(error)}")
     print(answer.text)
     return 0 if answer.status_code == 202 else 1

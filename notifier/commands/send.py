@@ -6,7 +6,7 @@ from typing import Any
 
 from notifier.commands import send_amqp
 from notifier.commands.failure import fail
-from notifier.commands.target import add_target, given_token
+from notifier.commands.target import add_target, given_tls, given_token
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,19 +32,25 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _send(options: argparse.Namespace) -> int:
     import httpx
 
+    from notifier.clients.tls import told
+
     try:
         body = _body(options)
     except ValueError as error:
         return fail(f"--data takes a JSON object: {error}", code=2)
     if options.amqp:
         return send_amqp.send(options, body)
+    try:
+        tls = given_tls(options)
+    except ValueError as error:
+        return fail(str(error), code=2)
     headers = {"Authorization": f"Bearer {given_token(options, ['notify:send', 'notify:broadcast'])}"}
     if options.idempotency_key:
         headers["Idempotency-Key"] = options.idempotency_key
     try:
-        answer = httpx.post(f"{options.url}/notify", json=body, headers=headers, timeout=10)
+        answer = httpx.post(f"{options.url}/notify", json=body, headers=headers, timeout=10, verify=tls or True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return fail(f"{options.url} cannot be reached: {error}")
+        return fail(f"{options.url} cannot be reached: {told(error)}")
     print(answer.text)
     return 0 if answer.status_code == 202 else 1
 

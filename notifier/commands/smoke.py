@@ -4,11 +4,15 @@ import argparse
 import asyncio
 import secrets
 import time
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from notifier.commands.failure import fail
-from notifier.commands.target import DEFAULT_URL
+from notifier.commands.target import add_url, given_tls
+
+if TYPE_CHECKING:
+    import ssl
 
 TYPE: Final = "notifier-cli.smoke"
 POST_SECONDS: Final = 10.0
@@ -26,7 +30,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the command."""
     smoke = commands.add_parser("smoke", help="open a session, send, and see it arrive; exit with 1 when it does not")
     smoke.set_defaults(command=_smoke)
-    smoke.add_argument("--url", default=DEFAULT_URL, help=f"default {DEFAULT_URL}")
+    add_url(smoke)
     smoke.add_argument("--token-file", type=Path, help="a token with notify:send; default: a development token")
     smoke.add_argument("--within-seconds", type=float, default=30.0, help="give up after it; default 30")
 
@@ -37,7 +41,11 @@ def _smoke(options: argparse.Namespace) -> int:
     except OSError as error:
         return fail(f"--token-file: {error}", code=2)
     try:
-        print(asyncio.run(_Attempt(options.url, token).run(within_seconds=options.within_seconds)))
+        tls = given_tls(options)
+    except ValueError as error:
+        return fail(str(error), code=2)
+    try:
+        print(asyncio.run(_Attempt(options.url, token, tls).run(within_seconds=options.within_seconds)))
     except SmokeFailed as error:
         return fail(f"{options.url}: {error}")
     return 0
@@ -46,9 +54,10 @@ def _smoke(options: argparse.Namespace) -> int:
 class _Attempt:
     """One notification to the bearer of the token itself."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, tls: "ssl.SSLContext | None") -> None:
         self._url = url
         self._token = token
+        self._tls = tls
         self._mark = secrets.token_hex(8)  # Another attempt may send to the same user.
         self._last = "nothing has answered"  # What a failure has to tell: how far it came.
 
@@ -69,7 +78,7 @@ class _Attempt:
         from notifier.clients.socket import socket
 
         bearer, sent_at = "", None
-        async for frame in Listener(self._url, self._token, transport=socket):
+        async for frame in Listener(self._url, self._token, transport=partial(socket, tls=self._tls)):
             if frame["type"] == "disconnected":
                 self._last = f"no session was open: {frame['reason']}"
             elif frame["type"] == "welcome" and sent_at is None:
@@ -86,15 +95,17 @@ class _Attempt:
         """Send until it is accepted. Returns when that request began; raises SmokeFailed at a refusal."""
         import httpx
 
+        from notifier.clients.tls import told
+
         body = {"to": {"users": [user]}, "type": TYPE, "data": {"mark": self._mark}, "ttl_seconds": TTL_SECONDS}
         headers = {"Authorization": f"Bearer {self._token}"}
-        async with httpx.AsyncClient(timeout=POST_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=POST_SECONDS, verify=self._tls or True) as client:
             while True:
                 began = time.monotonic()
                 try:
                     answer = await client.post(f"{self._url}/notify", json=body, headers=headers)
                 except httpx.TransportError as error:
-                    self._last = f"the POST failed: {error}"
+                    self._last = f"the POST failed: {told(error)}"
                 else:
                     if answer.status_code == 202:
                         return began

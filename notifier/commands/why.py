@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from notifier.commands.conclusions import Conclusion, accepted_ms, conclude, counted, said_of
 from notifier.commands.failure import fail
+from notifier.commands.target import add_ca_file, given_tls
 
 if TYPE_CHECKING:
     from notifier.clients.operations import Reply
@@ -29,6 +30,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         metavar="URL",
         help=f"an operations port; may be repeated; a name stands for all its addresses; default {DEFAULT_OPERATIONS}",
     )
+    add_ca_file(why)
     why.add_argument("--json", action="store_true", dest="as_json", help="print all of it as one JSON object")
 
 
@@ -38,10 +40,11 @@ def _why(options: argparse.Namespace) -> int:
     try:
         named = options.operations or [DEFAULT_OPERATIONS]
         replicas = list(dict.fromkeys(address for url in named for address in addresses(url)))
+        tls = given_tls(options)
     except ValueError as error:
         return fail(str(error), code=2)
     params = {"user": options.user, "tenant": options.tenant}
-    replies = asyncio.run(ask_all(replicas, f"/notifications/{options.id}", params))
+    replies = asyncio.run(ask_all(replicas, f"/notifications/{options.id}", params, tls=tls))
     conclusion = conclude(replies, options.id, options.user)
     print(_as_json(options, replies, conclusion) if options.as_json else "\n".join(_lines(replies, conclusion)))
     return conclusion.exit_code

@@ -11,12 +11,14 @@ from notifier.core.hub import Hub
 from notifier.core.identity import Identity, Tenant
 from notifier.core.session import Session
 from notifier.transports.conversation import Allowance, Rules
-from notifier.transports.detached import Switchboard
+from notifier.transports.detached import DeflatedSocket, Switchboard
 from notifier.transports.encodings import Frame as Text
 from notifier.transports.socket_protocol import HAND_OVER
 
 FRAME_LIMIT_BYTES: Final = 32 * 1024 * 1024  # Suites send messages of 16 MiB.
-BINARY: Final = b"\x82"  # The first byte of a frame that is the only one of its message.
+# The first byte of a frame that is the only one of its message.
+BINARY: Final = b"\x82"
+DEFLATED_BINARY: Final = b"\xc2"
 _ANYBODY: Final = Identity(Tenant("conformance"), "anybody", "", frozenset(), (), frozenset(), frozenset(), inf)
 
 
@@ -26,6 +28,12 @@ class Binary(Text):
     def __init__(self, message: bytes) -> None:
         super().__init__(message)
         self.wire = BINARY + self.wire[1:]
+
+    @property
+    def deflated(self) -> bytes:
+        """The same compressed, which is of text where it is made."""
+        frame = super().deflated
+        return frame if frame is self.wire else DEFLATED_BINARY + frame[1:]
 
 
 class Echo:
@@ -65,8 +73,10 @@ class Echo:
         return Allowance(self._rules)
 
     def receive(self, session: Session, message: str | bytes) -> None:
-        """Say it back."""
+        """Say it back: compressed, where notifications are."""
         frame = Binary(message) if isinstance(message, bytes) else Text(message.encode())
+        if isinstance(session.outlet, DeflatedSocket):
+            frame.wire = frame.deflated
         session.outlet.answer(frame)
 
 

@@ -119,6 +119,7 @@ async def handshake(
             f"{address}?{urlencode(query)}" if query else address,
             subprotocols=list(subprotocols) or None,  # type: ignore[arg-type]  # a NewType of str
             additional_headers=headers,
+            ssl=(target.tls or True) if address.startswith("wss") else None,
             ping_interval=None,
             open_timeout=ANSWER_SECONDS,
             close_timeout=2,

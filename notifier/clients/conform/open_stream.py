@@ -63,7 +63,7 @@ async def stream(
     told = {"Accept": "text/event-stream", **(headers or {}), **({} if "ticket" in query else bearer(target.token))}
     try:
         async with (
-            httpx.AsyncClient(timeout=httpx.Timeout(ANSWER_SECONDS, read=None)) as client,
+            httpx.AsyncClient(timeout=httpx.Timeout(ANSWER_SECONDS, read=None), verify=target.tls or True) as client,
             client.stream("GET", f"{target.url}/events", params=query, headers=told) as response,
         ):
             if response.status_code != 200:

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
@@ -36,6 +37,7 @@ class Target:
         origin: one whose pages the server lets in; None leaves out what needs it.
         topic: to be subscribed to and sent to, where the token allows it.
         frame_limit_bytes: what a client's frame may have.
+        tls: whom to trust; None for the usual authorities.
         mint: for tokens that are expired or another user's; None leaves out what needs them.
     """
 
@@ -46,6 +48,7 @@ class Target:
     origin: str | None = None
     topic: str = "conform"
     frame_limit_bytes: int = 16_384
+    tls: ssl.SSLContext | None = None
     mint: Mint | None = None
 
 
@@ -89,7 +92,7 @@ async def ask(
         told["Authorization"] = f"Bearer {token}"
     raw = content if isinstance(content, str) or content is None else json.dumps(content)
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, verify=target.tls or True) as client:
             response = await client.request(
                 method, f"{target.url}{path}", headers=told, content=raw, params=dict(params or {})
             )

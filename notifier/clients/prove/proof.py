@@ -61,6 +61,7 @@ class Proof:
         senders: callers that the HTTP sends are spread over, since a caller has limits.
         retry_seconds: how long a send is tried again with its key, before its outcome is unknown.
         seed: of the order in which audiences take turns.
+        tls: whom to trust; None for the usual authorities.
     """
 
     def __init__(
@@ -84,13 +85,14 @@ class Proof:
         retry_seconds: float = 30.0,
         max_in_flight: int = 256,
         seed: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.run = secrets.token_hex(4)
         self.ledger = Ledger()
         self._changed = asyncio.Event()  # Set when anything happened that somebody may wait for.
         self.urls = [url.rstrip("/") for url in urls]
         self._send_urls = self.urls if send_urls is None else [url.rstrip("/") for url in send_urls]
-        self._tls = ssl.create_default_context()
+        self._tls = tls or ssl.create_default_context()
         self._sender_tokens = Tokens(sender_token)
         if topics is None:
             count = max(1, sessions // SESSIONS_PER_TOPIC) if topic_share else 0

@@ -15,6 +15,7 @@ from notifier.clients.prove.frames import Frame
 from notifier.clients.prove.ledger import Ledger
 from notifier.clients.prove.recipients import Recipient
 from notifier.clients.prove.tokens import Tokens
+from notifier.clients.tls import told
 
 PROTOCOL: Final = "notifier.v1"
 TOKEN_EXPIRED: Final = (401, 4401)
@@ -84,8 +85,10 @@ class Receiver:
                 self._leave(end.rcvd.code if end.rcvd else LOST, end.rcvd.reason if end.rcvd else "connection lost")
             except InvalidHandshake as error:
                 self._judge(error.response.status_code if isinstance(error, InvalidStatus) else None, str(error))
+            except ssl.SSLCertVerificationError as error:
+                self.refusal = self.trouble = f"{self.recipient.url}: {told(error)}"
             except (OSError, TimeoutError) as error:
-                self.trouble = f"{self.recipient.url}: {error!r}"
+                self.trouble = f"{self.recipient.url}: {type(error).__name__}: {told(error)}"
             self._turn += 1
             if self.refusal is None:
                 await asyncio.sleep(self._pause())
