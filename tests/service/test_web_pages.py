@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -65,7 +66,7 @@ async def send(replica: Replica, user: str) -> AsyncIterator[Send]:
 def tab(context: BrowserContext, site: Site, balancer: TcpProxy, user: str) -> OpenTab:
     """Opens a tab of one user behind the balancer."""
 
-    async def opened(**claims: object) -> Tab:
+    async def opened(**claims: Any) -> Tab:
         return await open_tab(context, site, f"http://127.0.0.1:{balancer.port}", **{"user": user, **claims})
 
     return opened
@@ -212,7 +213,7 @@ class TestTokens:
         """The other one may have signed in again."""
         stopped, good = await tab(), await tab()
         await stopped.value(
-            "(() => { const mint = window.mint; window.mint = async () => (await mint()).slice(0, -8) + 'AAAAAAAA'; })()"
+            "(() => { const mint = window.mint; window.mint = async () => (await mint()).slice(0, -4) + 'AAAA'; })()"
         )
         await stopped.page.evaluate("start()")
         await stopped.is_("stopped")
