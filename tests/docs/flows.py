@@ -1,7 +1,4 @@
-"""The conversations of docs/protocol.md, held anew with a running service: `python -m tests.docs.flows` writes them.
-
-A line that begins with `>` is the client's, with `<` the service's; the rest says what happened around them.
-"""
+"""The conversations of docs/protocol.md, held anew with a running service: `python -m tests.docs.flows` writes them."""
 
 import asyncio
 import json
@@ -12,58 +9,19 @@ import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import httpx
 
+from tests.docs.flow import SHORT_SECONDS, Flow, revoke, send
 from tests.docs.pages import ROOT
+from tests.docs.stream_flows import events, events_back, events_ended
 from tests.replica import Replica
-from tests.service.client import PROTOCOL, Client, bare, eventually, refusal, session, sessions_of
-from tests.service.events import Block, stream
+from tests.service.client import PROTOCOL, bare, eventually, refusal, session, sessions_of
 from tests.tokens import bearer, token
 
 PAGE: Final = ROOT / "docs/protocol.md"
 TRANSCRIPT: Final = re.compile(r"^```transcript ([a-z-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TOPICS: Final = ["orders.#"]
-# Long enough for the notice, which comes in the last 10 to 25 % of it, to be ahead of the end by some ticks.
-_SHORT_SECONDS: Final = 8
-
-
-class Flow:
-    """What was said in one conversation so far."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(_TOKEN.sub("eyJ…", text))
-
-    async def say(self, client: Client, **frame: Any) -> None:
-        self.note(f"> {json.dumps(frame)}")
-        await client.say(**frame)
-
-    async def hear(self, client: Client, kind: str) -> dict[str, Any]:
-        frame = await client.frame(kind)
-        self.note(f"< {json.dumps(frame)}")
-        return frame
-
-    def connected(self, client: Client, **query: str) -> None:
-        self.note(f"> connect /ws{'?' if query else ''}{urlencode(query)}")
-        self.note(f"< {json.dumps(client.welcome)}")
-
-    def closed(self, code: int, reason: str) -> None:
-        self.note(f"< close {code} {reason}")
-
-
-async def send(replica: Replica, *, everywhere: Flow | None = None, **notification: Any) -> None:
-    """Send it, and note that in the flow."""
-    async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as backend:
-        body = {"type": "order.shipped", **notification}
-        answer = await backend.post("/notify", json=body)
-    assert answer.status_code == 202, answer.text
-    if everywhere is not None:
-        everywhere.note(f"(a backend sends {json.dumps(body)})")
 
 
 async def connect_by_hand(flow: Flow, replica: Replica) -> None:
@@ -109,29 +67,6 @@ async def refused(flow: Flow, replica: Replica) -> None:
         flow.closed(*await client.closed())
 
 
-async def events(flow: Flow, replica: Replica) -> None:
-    """Block by block, an empty line of the stream as `<` alone."""
-    flow.note("> POST /ticket, with Authorization: Bearer eyJ…")
-    async with httpx.AsyncClient(base_url=replica.url, headers=bearer("iris"), verify=False) as client:
-        answer = (await client.post("/ticket")).json()
-    flow.note(f"< {json.dumps(answer | {'ticket': 'v1.eyJ…'}, ensure_ascii=False)}")
-    flow.note("> GET /events?ticket=v1.eyJ…")
-    async with stream(replica.url, ticket=answer["ticket"], is_read=False) as iris:
-        flow.note(f"< HTTP 200, content-type: {iris.headers['content-type']}")
-        for _ in range(2):
-            note_block(flow, await iris.block())
-        await send(replica, everywhere=flow, to={"users": ["iris"]}, title="Order shipped")
-        for _ in range(2):
-            note_block(flow, await iris.block())
-
-
-def note_block(flow: Flow, block: Block) -> None:
-    for name in ("retry", "id", "data"):
-        if (value := getattr(block, name)) is not None:
-            flow.note(f"< {name}: {value}")
-    flow.note("<")
-
-
 async def subscribe(flow: Flow, replica: Replica) -> None:
     offered = [PROTOCOL, f"bearer.{token('cleo', topics=_TOPICS)}"]
     async with bare(replica.ws_url, subprotocols=offered) as cleo:
@@ -165,14 +100,14 @@ async def resume(flow: Flow, replica: Replica) -> None:
 
 
 async def expiry(flow: Flow, replica: Replica) -> None:
-    async with session(replica.ws_url, "emil", lifetime_seconds=_SHORT_SECONDS) as emil:
+    async with session(replica.ws_url, "emil", lifetime_seconds=SHORT_SECONDS) as emil:
         flow.connected(emil)
         await flow.hear(emil, "token_expiring")
         flow.closed(*await emil.closed())
 
 
 async def refresh(flow: Flow, replica: Replica) -> None:
-    async with session(replica.ws_url, "fritz", lifetime_seconds=_SHORT_SECONDS) as fritz:
+    async with session(replica.ws_url, "fritz", lifetime_seconds=SHORT_SECONDS) as fritz:
         flow.connected(fritz)
         await flow.hear(fritz, "token_expiring")
         await flow.say(fritz, type="refresh", token=token("fritz"), ref=1)
@@ -184,10 +119,7 @@ async def revoked(flow: Flow, replica: Replica) -> None:
     async with bare(replica.ws_url, subprotocols=offered) as jana:
         flow.note("> connect /ws")
         await flow.hear(jana, "welcome")
-        may_revoke = bearer("security", scopes=["notify:revoke"])
-        async with httpx.AsyncClient(base_url=replica.url, headers=may_revoke, verify=False) as backend:
-            assert (await backend.post("/revocations", json={"user": "jana"})).status_code == 202
-        flow.note('(a backend posts {"user": "jana"} to /revocations)')
+        await revoke(flow, replica, "jana")
         flow.closed(*await jana.closed())
     flow.note("> connect /ws, with the same token, without an Origin")
     status, problem, _ = await refusal(replica.ws_url, subprotocols=offered)
@@ -252,6 +184,8 @@ async def hold_all(directory: Path) -> Mapping[str, Sequence[str]]:
             named("first-frame", first_frame, first),
             named("refused", refused, first),
             named("events", events, second),
+            named("events-back", events_back, second),
+            named("events-ended", events_ended, first),
             named("subscribe", subscribe, first),
             named("resume", resume, first),
             named("expiry", expiry, second),

@@ -26,9 +26,9 @@ def outline(lines: Sequence[str]) -> list[object]:
     """The lines without positions, times and numbers; a line of HTTP by its field."""
     outlined: list[object] = []
     for line in lines:
-        sign, _, text = line.partition(" ")
-        if text.startswith("{"):
-            outlined.append((sign, shape(json.loads(text))))
+        frame = re.fullmatch(r"([<>] (?:data: )?)(\{.*)", line)
+        if frame:
+            outlined.append((frame[1], shape(json.loads(frame[2]))))
         else:
             field = re.match(r"[<>] [\w-]+:", line)
             outlined.append(field[0] if field else re.sub(r"position=\S+|\d+ notifications", "…", line))
