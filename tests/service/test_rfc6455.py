@@ -6,18 +6,14 @@ The echo of `notifier conform-target` stands where a conversation would.
 import asyncio
 import os
 import random
-import signal
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from websockets.frames import Frame, Opcode
 
-from tests.service.raw import RawClient, control, raw_client
+from tests.service.echo import Target, echo_target
+from tests.service.raw import RawClient, control, frame, raw_client
 
 IS_FULL = os.environ.get("NOTIFIER_TEST_FULL") == "1"
 FUZZED_FRAMES = 1_000_000 if IS_FULL else 12_000
@@ -27,38 +23,11 @@ INVALID_CODES = (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 6
 EURO = "€".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An echo server in a process of its own."""
-
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def open_files(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
-
-
 @pytest.fixture(scope="module", params=["detached", "ordinary"])
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """An echo server, for all tests of the module."""
-    log_path = tmp_path_factory.mktemp("target") / "target.log"
-    command = [sys.executable, "-m", "notifier", "conform-target", "--port", "0", "--path", request.param]
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-    assert process.stdout is not None
-    said = process.stdout.readline().decode()
-    yield Target(int(said.split()[0].rpartition(":")[2]), process)
-    process.terminate()
-    process.stdout.close()
-    assert process.wait(15) == -signal.SIGTERM
-    assert log_path.read_text() == ""
-
-
-def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True, **reserved: bool) -> bytes:
-    """A masked frame, whether it is allowed or not."""
-    made = Frame(opcode, data, fin, **reserved)
-    made.check = lambda: None  # type: ignore[method-assign]  # A client that goes wrong does not ask it.
-    return made.serialize(mask=True)
+    with echo_target(tmp_path_factory.mktemp("target") / "target.log", "--path", request.param) as target:
+        yield target
 
 
 def text(*parts: bytes) -> list[bytes]:
