@@ -49,7 +49,8 @@ check: $(VENV)/.dev ## Check format, lint, types and import walls
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
 bench: $(VENV)/.dev ## Measure the figures the README claims, in a quarter of an hour; ARGS=--full more, --help less
-	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) $(BIN)/python -m tests.benchmarks $(ARGS)
+	@NOTIFIER_TEST_RABBITMQ=$$(scripts/find_rabbitmq.sh) NOTIFIER_TEST_CHROMIUM=$$(scripts/find_chromium.sh) \
+	  $(BIN)/python -m tests.benchmarks $(ARGS)
 
 bench-peers: $(VENV)/.dev ## Compare with nchan, NATS and Mosquitto, in half an hour; ARGS="--rounds 1" less
 	@scripts/install_peers.sh

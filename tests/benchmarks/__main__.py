@@ -15,6 +15,7 @@ from tests.benchmarks.history import history
 from tests.benchmarks.scaling import scaling
 from tests.benchmarks.streams import streams
 from tests.benchmarks.suite import MANY_SESSIONS, Benchmark, own_benchmarks, positive, require_files
+from tests.benchmarks.tabs import tabs
 
 FEW_SESSIONS = [1_000]
 FEW_STREAMS = 1_000
@@ -52,7 +53,7 @@ def _measure(benchmarks: Mapping[str, Benchmark], *, rounds: int) -> list[Figure
             try:
                 figures += benchmark()
                 outcome = f"{time.monotonic() - began:.1f} s"
-            except load.NotNegotiated as reason:
+            except (load.NotNegotiated, load.Absent) as reason:
                 outcome = f"not measured: {reason}"
             print(f"round {number} of {rounds}: {name}, {outcome}", file=sys.stderr)
     return figures
@@ -75,6 +76,7 @@ def _benchmarks(counts: Sequence[int], idle: int) -> dict[str, Benchmark]:
         "replicas": broker.replicas,
         "restart": broker.restart,
         "start-up": broker.start_up,
+        "tabs": tabs,
     }
 
 

@@ -28,6 +28,10 @@ class NotNegotiated(LoadFailed):
     """The server did not take the extension that the load offered."""
 
 
+class Absent(LoadFailed):
+    """What a benchmark needs beside the server is not installed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """Open sessions until there are so many."""

@@ -208,6 +208,11 @@ class Visit:
             self.complaints.append(message.text)
 
 
+def chromium() -> str | None:
+    """The path of a Chromium; None where there is none."""
+    return shutil.which(os.environ.get("NOTIFIER_TEST_CHROMIUM") or "chromium")
+
+
 @asynccontextmanager
 async def open_browser(*, keeps_pages: bool = False) -> AsyncIterator[Browser]:
     """A Chromium with a profile of its own. Skips where there is none; with CI=true that is a failure.
@@ -215,7 +220,7 @@ async def open_browser(*, keeps_pages: bool = False) -> AsyncIterator[Browser]:
     Args:
         keeps_pages: for the way back, as any browser does but one that is driven by Playwright.
     """
-    path = shutil.which(os.environ.get("NOTIFIER_TEST_CHROMIUM") or "chromium")
+    path = chromium()
     if path is None:
         missing = "no Chromium: set NOTIFIER_TEST_CHROMIUM to one, or put chromium on PATH"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)

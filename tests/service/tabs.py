@@ -134,10 +134,17 @@ class Tab:
         return await self.page.evaluate(expression)
 
     async def freeze(self) -> None:
-        """Stop the page in its tracks, as a browser does with a tab nobody looks at."""
+        """Stop the page in its tracks, as a browser does with a tab nobody looks at; returns when it stands still.
+
+        The debugger does it: Page.setWebLifecycleState does nothing to a page that Playwright keeps focused.
+        """
         self._control: CDPSession = await self.page.context.new_cdp_session(self.page)
-        await self._control.send("Page.enable")
-        await self._control.send("Page.setWebLifecycleState", {"state": "frozen"})
+        stands = asyncio.Event()
+        self._control.on("Debugger.paused", lambda _: stands.set())
+        await self._control.send("Debugger.enable")
+        await self._control.send("Debugger.pause")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await stands.wait()
 
     async def crash(self) -> None:
         """End the page's process, as the system does when memory runs out."""
@@ -145,7 +152,7 @@ class Tab:
             await self.page.goto("chrome://crash")
 
     async def thaw(self) -> None:
-        await self._control.send("Page.setWebLifecycleState", {"state": "active"})
+        await self._control.send("Debugger.disable")
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if "Content Security Policy" in message.text or "TrustedHTML" in message.text:
