@@ -113,11 +113,14 @@ def _reach(target: "Target") -> None:
     from notifier.clients.tls import told
 
     try:
-        httpx.get(f"{target.url}/ws", timeout=REACH_SECONDS, verify=target.tls or True)
+        answer = httpx.get(f"{target.url}/ws", timeout=REACH_SECONDS, verify=target.tls or True)
     except httpx.TransportError as error:
         raise OSError(f"{target.url}: {told(error)}") from error
     except httpx.InvalidURL as error:
         raise ValueError(f"--url: {error}") from error
+    # So say nginx, Apache and Go's server where TLS is expected.
+    if target.url.startswith("http:") and answer.status_code == 400 and "HTTPS" in answer.text:
+        raise OSError(f"{target.url}: it speaks TLS there: https:// in place of http://")
 
 
 def _objections() -> "Objections":

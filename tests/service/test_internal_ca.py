@@ -123,6 +123,24 @@ async def test_tls_to_a_plain_port_is_told_on_one_line(name: str, secure: Secure
     assert "it does not speak TLS there: http:// in place of https://" in told_by(ended)
 
 
+async def test_a_plain_request_to_a_port_with_tls_is_told_on_one_line(secure: Secure) -> None:
+    url = secure.url.replace("https", "http")
+
+    ended = await run(*COMMANDS["conform"], url)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"notifier: {url}: it speaks TLS there: https:// in place of http://\n"
+
+
+@pytest.mark.parametrize("transport", [(), ("--sse",)])
+async def test_listen_tells_who_is_not_trusted_and_tries_again(transport: tuple[str, ...], secure: Secure) -> None:
+    """The certificate may be the one to be mended."""
+    async with notifier("listen", "--url", secure.url, *transport) as listener:
+        for _ in range(2):
+            line = await listener.says("trying again in")
+            assert "its certificate is not trusted (" in line
+
+
 @pytest.mark.parametrize("name", [*COMMANDS, "listen"])
 async def test_a_file_without_authorities_is_refused(name: str, tmp_path: Path) -> None:
     command = {**COMMANDS, "listen": ("listen", "--url")}[name]
