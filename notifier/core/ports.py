@@ -138,7 +138,10 @@ class Outlet(Protocol):
 
     @property
     def heard_at(self) -> float:
-        """Monotonic seconds at which the client was last heard; infinite where the server beneath watches that."""
+        """Monotonic seconds at which the client was last heard, or, as far as was looked, has taken something.
+
+        Look at each heartbeat. Infinite where the server beneath watches that.
+        """
 
     def write(self, frame: Frame) -> bool:
         """Take the frame without waiting, or nothing of it and return False."""

@@ -21,6 +21,7 @@ from notifier.transports.bare import BareConnection, Board
 from notifier.transports.closing import CODE_OF_REASON, HangUp
 from notifier.transports.conversation import Allowance
 from notifier.transports.incoming import PARSED_BYTES, HandedOver, is_between_messages, message_of, new_protocol
+from notifier.transports.kernel import Sent, sent
 
 # After a violation the client has so long to read why; what it still sends is thrown away unread.
 FAILED_LINGER_SECONDS: Final = 2.0
@@ -57,6 +58,7 @@ class DetachedSocket(BareConnection):
         "_fragments",
         "_heard_at",
         "_protocol",
+        "_sent",
         "_unread_pongs",
     )
 
@@ -68,6 +70,7 @@ class DetachedSocket(BareConnection):
         self._fragments = list(handed.fragments) or None  # Of a message that is unfinished.
         self._allowance: Allowance | None = None  # Made when the client says something.
         self._heard_at = self._opened_at
+        self._sent: Sent | None = None  # When it was looked at last; None when nothing waited in the kernel then.
         self._unread_pongs = 0  # Written since the transport could not take more.
 
     def begin(self, session: Session, messages: Sequence[str | bytes]) -> None:
@@ -99,11 +102,16 @@ class DetachedSocket(BareConnection):
 
     @property
     def heard_at(self) -> float:
-        """Who takes something lives: our pings wait behind all that a slow client has not taken yet.
+        """Who takes something lives: our pings wait behind all that a slow client has not taken, also in the kernel.
 
         While it is full it may not be listened to; how long that goes on is for `moved_at` to tell.
         """
-        return inf if self._is_full else max(self._heard_at, self.moved_at)
+        if self._is_full:
+            return inf
+        before, self._sent = self._sent, sent(self.transport)
+        if before is not None and self._sent is not None and self._sent.is_being_taken(before):
+            self._heard_at = max(self._heard_at, before.at)  # It may have frozen right behind that.
+        return max(self._heard_at, self.moved_at)
 
     def _resumed(self) -> None:
         self._unread_pongs = 0

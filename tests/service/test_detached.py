@@ -1,8 +1,11 @@
 """What a session that has left ASGI does by itself: pings, floods, and compression."""
 
+import asyncio
 import json
+import socket
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -10,8 +13,10 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from tests.replica import Replica
-from tests.service.client import Client, bare, complaints, session
+from tests.service.client import PROTOCOL, Client, bare, complaints, eventually, session, sessions_of
+from tests.service.conftest import StartReplica
 from tests.service.raw import RawClient, compressed, control, fragments, raw_client, text
+from tests.service.test_slow_clients import is_forgotten
 from tests.tokens import bearer, token
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
@@ -46,6 +51,65 @@ async def test_a_heartbeat_and_a_ping_come_in_one_write(deflating: Replica) -> N
 
     assert b'{"type":"heartbeat"' in chunk
     assert chunk.endswith(b"\x89\x00")
+
+
+# -- slow, or frozen -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def slow_client(replica: Replica, user: str) -> Iterator[socket.socket]:
+    """A session whose client takes from the network what is read by `sock_recv`, and says nothing, not even pongs."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1_448)  # As beyond loopback: a window has room for it.
+        client.connect(("127.0.0.1", replica.port))
+        client.setblocking(False)
+        head = ["GET /ws HTTP/1.1", "Host: here", "Upgrade: websocket", "Connection: Upgrade", credentials(user)]
+        head += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==", f"Sec-WebSocket-Protocol: {PROTOCOL}"]
+        client.send("\r\n".join([*head, "", ""]).encode())
+        yield client
+
+
+async def test_a_slow_client_is_not_taken_for_a_silent_one_until_it_freezes(start_replica: StartReplica) -> None:
+    """T-30: our pings wait in the kernel, behind what the client has not taken yet. Checklist 3.1.12."""
+    # The kernel counts from when it first found no room, also for a client that takes something now and then.
+    user_timeout_seconds = 10
+    replica = start_replica(
+        SESSIONS__HEARTBEAT_SECONDS="1",
+        SESSIONS__STALL_TIMEOUT_SECONDS="1",
+        HTTP__TCP_USER_TIMEOUT_MILLISECONDS=str(user_timeout_seconds * 1_000),
+    )
+    waiting = {"to": {"users": ["slow"]}, "type": "t", "title": "x", "data": {"pad": "x" * 30_000}}
+    loop = asyncio.get_running_loop()
+
+    async def states() -> list[str]:
+        return [each["state"] for each in await sessions_of(replica.operations_url, "slow")]
+
+    async def is_open() -> bool:
+        return await states() == ["live"]
+
+    async def is_closed() -> bool:
+        return await states() == []
+
+    async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as backend:
+        with slow_client(replica, "slow") as client:
+            await eventually(is_open)
+            for _ in range(2):
+                assert (await backend.post("/notify", json=waiting)).status_code == 202
+            began = loop.time()
+            while loop.time() < began + 3.5:  # Nearly twice what silence may last.
+                await loop.sock_recv(client, 1_024)
+                await asyncio.sleep(0.1)  # The pace of its line.
+            while_slow = await states()
+            frozen_at = loop.time()
+            await eventually(is_closed)
+            seconds = loop.time() - frozen_at
+            await eventually(lambda: is_forgotten(replica, client.getsockname()[1]), user_timeout_seconds + 5)
+
+    assert while_slow == ["live"]
+    assert seconds <= 2 + 5
+    (closed,) = [each for each in replica.log_lines() if each["event"] == "session closed"]
+    assert (closed["code"], closed["reason"]) == (1011, "keepalive ping timeout")
 
 
 # -- floods ----------------------------------------------------------------------------------------------------------
