@@ -2,7 +2,8 @@
 
 make conform WSTEST=path/to/wstest ARGS="1.* 6.4.*": wstest is that of autobahntestsuite 0.8.2, which needs Python 2.7:
     virtualenv -p python2.7 autobahn && autobahn/bin/pip install autobahntestsuite==0.8.2
-Compression (12, 13) is left out, unless it is asked for by its number. Exit code 1 when a case has failed.
+Compression (12, 13) is left out, unless it is asked for by its number: 1,000 messages in each of 216 cases take long.
+Exit code 1 when a case has failed.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 PATHS: Final = ("detached", "ordinary")
 ALL_CASES: Final = tuple(f"{group}.*" for group in (1, 2, 3, 4, 5, 6, 7, 9, 10))
-SUITE_SECONDS: Final = 1_800
+SUITE_SECONDS: Final = 7_200
 PASSED: Final = frozenset({"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"})
 
 

@@ -58,11 +58,9 @@ async def ask_all(
     replicas: Sequence[str], path: str, params: Mapping[str, str], *, tls: ssl.SSLContext | None = None
 ) -> list[Reply]:
     """Ask each replica, all at a time and each for at most some seconds. An answer of 404 is one."""
-    context = (
-        tls or httpx.create_ssl_context()
-    )  # By SSL_CERT_FILE, which a client that trusts no variable would not read.
-    # Pods are not reached through the proxy that the environment may name.
-    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False, verify=context) as client:
+    tls = tls or httpx.create_ssl_context()
+    # Pods are not reached through the proxy that the environment may name; its SSL_CERT_FILE has been read above.
+    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False, verify=tls) as client:
         return await asyncio.gather(*(_ask(client, replica, path, params) for replica in replicas))
 
 

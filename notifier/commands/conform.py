@@ -107,7 +107,10 @@ def _read(option: str, file: Path | None) -> str | None:
 
 
 def _reach(target: "Target") -> None:
-    """Raises OSError where nothing answers: then there is nothing to hold against anything; ValueError for no URL."""
+    """See that there is something to be held against the rules.
+
+    Raises OSError where nothing answers, or with TLS what was asked without; ValueError for no URL.
+    """
     import httpx
 
     from notifier.clients.tls import told
