@@ -182,6 +182,19 @@ class TestTokens:
         assert "Error: no backend" in await tabs[1].value("states.map(({ reason }) => reason)")
         assert await sessions_of(replica, user) == 1
 
+    async def test_one_that_does_not_come_is_asked_for_again(self, tab: OpenTab) -> None:
+        page = await tab()
+        await page.value(
+            """void (() => {
+              const [mint, later] = [window.mint, window.setTimeout];
+              window.mint = () => (minted < 2 ? new Promise(() => {}) : mint());
+              window.setTimeout = (run, ms) => later(run, ms === 60_000 && minted < 1 ? 0 : ms);
+            })()"""
+        )
+
+        await page.start()
+        assert await page.value("minted") == 2
+
     async def test_a_clock_that_is_ahead_asks_for_no_more(self, tab: OpenTab, send: Send, balancer: TcpProxy) -> None:
         page = await tab()
         await page.value("(() => { const now = Date.now; Date.now = () => now() + 86_400_000; })()")

@@ -164,6 +164,18 @@ class TestReact:
 
             assert tab.complaints == []
 
+    async def test_signing_out_forgets(self, browser: Browser, site: Site, replica: Replica) -> None:
+        async with profile(browser) as context:
+            tab = await open_tab(context, site, replica.url, path="/react", user="roy", topics=["orders.#"])
+            await expect(tab.page.locator("#state")).to_have_text("live")
+            await send(replica, "roy", "One")
+            await expect(tab.page.locator("li")).to_have_text(["One"])
+            await tab.page.get_by_role("button", name="Sign out").click()
+
+            await expect(tab.page.locator("#state")).to_have_text("closed")
+            await expect(tab.page.locator("li")).to_have_count(0)
+            assert await tab.value("Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
+
     async def test_topics_change_without_another_connection(
         self, browser: Browser, site: Site, replica: Replica
     ) -> None:
@@ -252,6 +264,22 @@ class TestBell:
 
         count = "getComputedStyle(bell.shadowRoot.querySelector('[part=count]')).backgroundColor"
         assert await tab.value(count) == "rgb(1, 2, 3)"
+
+    async def test_it_may_be_given_all_before_its_module_is_there(self, tab: Tab, replica: Replica) -> None:
+        await tab.page.goto(tab.url.replace("/bell", "/page"))
+        await tab.until("window.start !== undefined")
+        await tab.start()
+        await tab.value(
+            """void (async () => {
+              const bell = document.body.appendChild(document.createElement("notifier-bell"));
+              Object.assign(bell, { client, labels: { bell: "Nachrichten" } });
+              await import(`${new URL(location).searchParams.get("service")}/client/v1/bell.js`);
+            })()"""
+        )
+        await expect(tab.page.get_by_role("button", name="Nachrichten")).to_be_visible()
+        await send(replica, "bel", "One")
+
+        await expect(tab.page.get_by_role("button", name="Nachrichten, 1 unread")).to_be_visible()
 
     async def test_it_says_when_it_is_cut_off(self, tab: Tab) -> None:
         await tab.page.context.set_offline(True)

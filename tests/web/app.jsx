@@ -3,7 +3,7 @@ import { StrictMode, createElement, useEffect, useState } from "react";
 import { useNotifications } from "../../notifier/clients/web/client/react.js";
 
 function Inbox({ url, getToken, topics }) {
-  const { notifications, unread, state, markRead } = useNotifications({ url, getToken, topics });
+  const { notifications, unread, state, markRead, logout } = useNotifications({ url, getToken, topics });
   useEffect(() => {
     window.shown = [...new Set(window.shown).add(state.state)];
   }, [state]);
@@ -12,6 +12,7 @@ function Inbox({ url, getToken, topics }) {
       <output id="state">{state.state}</output>
       <output id="unread">{unread}</output>
       <button onClick={markRead}>Mark read</button>
+      <button onClick={logout}>Sign out</button>
       <ul>
         {notifications.map(({ id, title }) => (
           <li key={id}>{title}</li>

@@ -71,6 +71,15 @@ export class NotifierBell extends HTMLElement {
     this.#button.addEventListener("click", () => this.toggle());
     this.addEventListener("keydown", ({ key }) => key === "Escape" && this.isOpen && this.toggle());
     this.#render();
+    for (const name of ["client", "labels", "limit"]) this.#takeOver(name);
+  }
+
+  /** What a page has set before this module was loaded hides the property of the same name. */
+  #takeOver(name) {
+    if (!Object.hasOwn(this, name)) return;
+    const value = this[name];
+    delete this[name];
+    this[name] = value;
   }
 
   /** The `NotifierClient` whose notifications are shown. */

@@ -12,6 +12,8 @@ export interface Inbox {
   unread: number;
   state: State;
   markRead: () => void;
+  /** Ends it for all tabs of the account, and forgets where it stood: for when the user signs out. */
+  logout: () => void;
 }
 
 export function useNotifications(options: HookOptions): Inbox;

@@ -8,7 +8,7 @@ const CONNECTING = Object.freeze({ state: "connecting" });
 
 /**
  * Takes the options of `NotifierClient`, `limit` (50) for how many are kept, and `onReset`.
- * Returns `{ notifications, unread, state, markRead }`: the newest first.
+ * Returns `{ notifications, unread, state, markRead, logout }`: the newest first.
  */
 export function useNotifications({ getToken, topics = [], limit = 50, onReset, ...options }) {
   const [inbox, setInbox] = useState(EMPTY);
@@ -30,7 +30,8 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, .
       getToken: () => latest.current.getToken(),
     });
     client.current = { made, topics: wanted };
-    setState(made.state); // Not the one before it, which was closed.
+    setState(made.state); // Not that of the one before it, which was closed.
+    setInbox(EMPTY);
     made.on("notification", (notification) => setInbox((inbox) => add(inbox, notification, latest.current.limit)));
     made.on("state", setState);
     made.on("reset", (reset) => latest.current.onReset?.(reset));
@@ -50,5 +51,9 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, .
   }, [wanted]);
 
   const markRead = useCallback(() => setInbox(read), []);
-  return { ...inbox, state, markRead };
+  const logout = useCallback(() => {
+    client.current?.made.logout();
+    setInbox(EMPTY);
+  }, []);
+  return { ...inbox, state, markRead, logout };
 }

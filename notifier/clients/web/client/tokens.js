@@ -1,6 +1,7 @@
 /** What a token says of itself, and how long it is kept. */
 
 const EARLY_MS = 5_000;
+const PATIENCE_MS = 60_000; // Somebody may be asked for a password.
 // Claims that say when and how a token was made, and not for whom or for what.
 const PASSING_CLAIMS = new Set(
   "exp iat nbf jti auth_time nonce at_hash c_hash sid session_state acr amr".split(" "),
@@ -17,6 +18,10 @@ function claimsOf(token) {
   }
 }
 
+/** Rejects after a while, so that a request that hangs is made again. */
+const late = () =>
+  new Promise((_, reject) => setTimeout(() => reject(new Error("getToken took too long")), PATIENCE_MS));
+
 /** Keeps a token until shortly before its end, so that no reconnect asks for one. */
 export class Tokens {
   #getToken;
@@ -31,8 +36,7 @@ export class Tokens {
   /** The token; `old`: one that is not good any more. */
   get(old = null) {
     if (this.#token && this.#token !== old && Date.now() < this.#goodUntil) return Promise.resolve(this.#token);
-    this.#pending ??= Promise.resolve()
-      .then(this.#getToken)
+    this.#pending ??= Promise.race([Promise.resolve().then(this.#getToken), late()])
       .then((token) => this.#keep(token))
       .finally(() => (this.#pending = null));
     return this.#pending;
