@@ -22,6 +22,7 @@ from notifier.transports.incoming import HandedOver
 from notifier.transports.outlet import AsgiOutlet
 from notifier.transports.reception import Admitted, Reception
 from notifier.transports.socket_protocol import HAND_OVER
+from notifier.transports.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class WebSocketSessions:
         )
         self._write_limit_bytes = write_limit_bytes
         self._query_token = query_token
+        self._turns = Turns()
 
     async def serve(self, websocket: WebSocket) -> None:
         """Admit the client or refuse it, and keep the session until one side ends it."""
@@ -109,6 +111,7 @@ class WebSocketSessions:
 
     async def _check(self, handshake: Handshake) -> None:
         """What is refused before a token is looked at: a stranger's page, no room, another protocol, a crowd."""
+        await self._turns.take()
         self._reception.check(handshake)
         if not handshake.speaks_our_protocol:
             raise UpgradeRequired("subprotocol_required", f"offer the WebSocket subprotocol {PROTOCOL}")
