@@ -136,6 +136,7 @@ class Service:
             self.frames,
             heartbeat_seconds=settings.sessions.heartbeat_seconds,
             stall_seconds=settings.sessions.stall_timeout_seconds,
+            leeway_seconds=settings.access.leeway_seconds,
         )
 
         self.outage = Outage(self.journal, self.hub, self.frames)

@@ -17,7 +17,7 @@ from notifier.access.limits import TENANT
 from notifier.access.tickets import TICKET_SECONDS
 from notifier.access.topics import grant
 from notifier.assets import CLIENT_PATH, client_files
-from notifier.core.errors import NotifierError, UpgradeRequired
+from notifier.core.errors import NotFound, NotifierError, UpgradeRequired
 from notifier.ingress.http import Guard, HttpDoor
 from notifier.ingress.middleware import Cors, Failsafe, RequestLine, Threshold
 from notifier.ingress.openapi import SOCKET_ROUTE, STREAM_ROUTE, describe
@@ -69,7 +69,9 @@ def _add_doors(service: "Service", api: FastAPI) -> None:
     )
     HttpDoor(service.pipeline, guard, count_refusal=service.metrics.count_refusal, body_seconds=body_seconds).open(api)
     service.revoking.build_door(gate, limits, body_seconds=body_seconds).open(api)
-    if service.tickets is not None:
+    if service.tickets is None:
+        api.add_api_route("/ticket", _no_tickets, methods=["POST"], include_in_schema=False)
+    else:
         TicketDoor(
             TicketGuard(
                 gate.authenticate_bearer, lambda caller: guard.spend("ticket", caller, 1), gate.vouch, gate.mint
@@ -170,3 +172,7 @@ def _served_by(sockets: WebSocketSessions) -> Callable[[WebSocket], Awaitable[No
 
 async def _want_upgrade() -> None:
     raise UpgradeRequired("upgrade_required", "this address speaks WebSocket")
+
+
+async def _no_tickets() -> None:
+    raise NotFound("tickets_off", "no tickets are given here: replicas that share a journal need secrets for them")

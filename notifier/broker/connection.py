@@ -37,6 +37,8 @@ class BrokerError(Exception):
         is_undecodable = isinstance(error, InvalidFrameError | UnicodeDecodeError | RecursionError | OverflowError)
         if isinstance(error, TimeoutError):
             return cls("the broker did not answer in time")
+        if isinstance(error, asyncio.CancelledError):  # How aiormq ends what waits for a broker without heartbeats.
+            return cls("the broker fell silent")
         said = ", ".join(str(argument) for argument in error.args if argument)
         return cls(f"{type(error).__name__}: {said}" if said else type(error).__name__, is_undecodable=is_undecodable)
 

@@ -18,6 +18,7 @@ class Pulse:
     Args:
         heartbeat_seconds: a session that hears nothing else hears this often how far it stands.
         stall_seconds: a session that is behind and takes nothing for so long is closed.
+        leeway_seconds: a token that has ended is taken for so long; a session that it opens lasts as long, not a tick.
         clock: Unix seconds, used once per session to place the end of its token on the monotonic clock.
     """
 
@@ -29,6 +30,7 @@ class Pulse:
         *,
         heartbeat_seconds: float = 25.0,
         stall_seconds: float = 20.0,
+        leeway_seconds: float = 30.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -37,6 +39,7 @@ class Pulse:
         self._frames = frames
         self._heartbeat_seconds = heartbeat_seconds
         self._stall_seconds = stall_seconds
+        self._leeway_seconds = leeway_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._tick_seconds = min(1.0, heartbeat_seconds / 4)
@@ -53,6 +56,8 @@ class Pulse:
     def renew(self, session: Session) -> None:
         """Read the end of the session's token anew; the notice comes in the last 10 to 25 % of its life."""
         life_seconds = session.identity.expires_at - self._clock()
+        if life_seconds <= 0:
+            life_seconds += self._leeway_seconds
         session.ends_at = self._monotonic() + life_seconds
         session.notice_at = session.ends_at - life_seconds * random.uniform(0.10, 0.25)
         self._schedule(session)

@@ -53,6 +53,7 @@ TICKET_CODES: Final[Mapping[int, Sequence[str]]] = {
     400: ("not_json", "body_timeout", "body_incomplete"),
     401: ("token_missing", "token_invalid", "token_expired", "token_revoked"),
     403: ("insufficient_scope", "tenant_forbidden"),
+    404: ("tickets_off",),
     413: ("request_too_large", "ticket_too_large"),
     415: ("unsupported_media_type", "unsupported_content_encoding"),
     422: ("invalid_ticket_request",),

@@ -174,6 +174,18 @@ def test_nothing_is_written_to_a_session_that_has_gone(ward: Ward) -> None:
     assert (outlet.written, outlet.closes) == ([], 0)
 
 
+def test_a_token_let_in_after_its_end_opens_a_session_for_the_leeway(ward: Ward) -> None:
+    """Closed at the next tick, its client would come back with it at once, again and again."""
+    _, outlet = ward.open(life_seconds=-10)
+
+    ward.turn_until(50.0 + 19.5)
+    was_open = outlet.closed is None
+    ward.turn_until(50.0 + 20 + 2 * TICK_SECONDS)
+
+    assert was_open
+    assert outlet.closed is CloseReason.TOKEN_EXPIRED
+
+
 def test_a_refresh_moves_the_end_and_the_notice(ward: Ward) -> None:
     session, outlet = ward.open(life_seconds=60)
     ward.turn_until(50.0 + 30)

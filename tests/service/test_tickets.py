@@ -151,7 +151,7 @@ async def test_where_tickets_are_off_there_are_none() -> None:
         entered = await client.get("/events", params={"ticket": "v1.x.y"})
         stopped = await client.get("/events", params={"ticket": "v1.x.y"}, headers=ACCEPT)
 
-    assert (asked.status_code, asked.json()["code"]) == (404, "not_found")
+    assert (asked.status_code, asked.json()["code"]) == (404, "tickets_off")
     assert (entered.status_code, entered.json()["code"]) == (401, "ticket_invalid")
     assert stopped.status_code == 204
 
