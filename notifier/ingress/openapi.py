@@ -30,7 +30,7 @@ TICKET_REFUSALS: Final = ("ticket_invalid", "ticket_expired", "ticket_used")
 # How a handshake is refused to whoever is not a browser.
 SOCKET_CODES: Final[Mapping[int, Sequence[str]]] = {
     401: ("token_missing", "token_invalid", "token_expired", "token_revoked", *TICKET_REFUSALS),
-    403: ("origin_forbidden", "tls_required"),
+    403: ("origin_forbidden", "tls_required", "superseded"),
     426: ("upgrade_required", "subprotocol_required"),
     429: ("rate_limited", "too_many_sessions", "too_many_handshakes"),
     500: ("internal_error",),
