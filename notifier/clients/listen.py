@@ -126,7 +126,9 @@ class Listener:
             async with asyncio.timeout(self._silent_seconds):
                 frame = json.loads(await connection.frame())
             if frame["type"] == "welcome":
-                self._failures, self._is_welcome = 0, True
+                self._is_welcome = True
+                if self._token != self._expired_token:
+                    self._failures = 0
                 self._silent_seconds = SILENT_HEARTBEATS * frame["heartbeat_seconds"]
             elif frame["type"] == "reconnect":
                 self._after_seconds = frame["after_ms"] / 1000
@@ -162,11 +164,14 @@ class Listener:
         return True
 
     def _judge(self, end: Ended) -> str:
-        """Raise for an end that is final. An expired token gets one attempt at once, which may bring a fresh one."""
-        is_another = self._token != self._expired_token and (self._is_welcome or self._expired_token is None)
-        if end.code == TOKEN_EXPIRED and is_another:
+        """Raise for an end that is final. An expired token gets one attempt at once, which may bring a fresh one.
+
+        The same one again, let in because clocks may differ, is a failure like any other.
+        """
+        if end.code == TOKEN_EXPIRED and (self._is_welcome or self._expired_token is None):
+            if self._token != self._expired_token:
+                self._after_seconds = 0.0
             self._expired_token, self._is_welcome = self._token, False
-            self._after_seconds = 0.0
         elif end.is_final:
             raise Refused(end)
         elif self._after_seconds is None and end.after_seconds is not None:

@@ -34,7 +34,7 @@ export class NotifierClient {
    * `share`: one connection for all tabs. `keep`: the position outlives the page.
    */
   constructor({ url = location.origin, getToken, topics = [], position = null, share = true, keep = true }) {
-    this.#options = { url, share, keep };
+    this.#options = { url: new URL(url, location.href).href, share, keep }; // Throws for what is no address.
     this.#tokens = new Tokens(getToken);
     this.#topics = new Set(topics);
     this.#position = position;

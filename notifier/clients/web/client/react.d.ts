@@ -1,9 +1,11 @@
-import type { Notification, Options, Reset, State } from "./notifier.js";
+import type { Notification, NotifierError, Options, Reset, State } from "./notifier.js";
 
 export interface HookOptions extends Omit<Options, "position"> {
   /** How many notifications are kept; 50 unless told otherwise. */
   limit?: number;
   onReset?: (reset: Reset) => void;
+  /** A topic that is denied, a frame that was not understood, the reason of `stopped`. */
+  onError?: (error: NotifierError) => void;
 }
 
 export interface Inbox {

@@ -7,10 +7,10 @@ import { NotifierClient } from "./notifier.js";
 const CONNECTING = Object.freeze({ state: "connecting" });
 
 /**
- * Takes the options of `NotifierClient`, `limit` (50) for how many are kept, and `onReset`.
+ * Takes the options of `NotifierClient`, `limit` (50) for how many are kept, `onReset` and `onError`.
  * Returns `{ notifications, unread, state, markRead, logout }`: the newest first.
  */
-export function useNotifications({ getToken, topics = [], limit = 50, onReset, ...options }) {
+export function useNotifications({ getToken, topics = [], limit = 50, onReset, onError, ...options }) {
   const [inbox, setInbox] = useState(EMPTY);
   const [state, setState] = useState(CONNECTING);
   const client = useRef(null);
@@ -19,7 +19,7 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, .
   const wanted = topics.join(",");
 
   useEffect(() => {
-    latest.current = { getToken, onReset, limit };
+    latest.current = { getToken, onReset, onError, limit };
   });
   useEffect(() => {
     const made = new NotifierClient({
@@ -35,6 +35,7 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, .
     made.on("notification", (notification) => setInbox((inbox) => add(inbox, notification, latest.current.limit)));
     made.on("state", setState);
     made.on("reset", (reset) => latest.current.onReset?.(reset));
+    made.on("error", (error) => latest.current.onError?.(error));
     return () => {
       client.current = null;
       made.close();

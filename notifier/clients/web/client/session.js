@@ -20,7 +20,7 @@ export class Session {
   #timer = null; // Until the next attempt, or until the present one has been silent for too long.
   #attempt = 0; // Numbers them, so that a token that comes too late opens nothing.
   #token = null;
-  #expired = null; // The token that was called expired; null since the last welcome.
+  #expired = null; // The token that was called expired; null since another one was welcome.
   #failures = 0;
   #askedMs = null; // What the service asked us to wait, in `reconnect`.
   #silentMs = OPENING_MS;
@@ -97,7 +97,7 @@ export class Session {
         part: (end) => this.#part(end),
       });
     } catch (error) {
-      this.#stop(TOKEN_INVALID, String(error)); // No browser takes such characters for a token.
+      this.#retry(String(error).replaceAll(this.#token, "…"), null); // A browser names what it does not take.
       return;
     }
     this.#silentMs = OPENING_MS;
@@ -115,7 +115,7 @@ export class Session {
   }
 
   #welcome({ heartbeat_seconds: heartbeatSeconds, resume }) {
-    this.#expired = null;
+    if (this.#token !== this.#expired) this.#expired = null;
     this.#liveAt = Date.now();
     this.#silentMs = 2_000 * heartbeatSeconds;
     this.#onState("live", { transport: this.#isStreaming ? "sse" : "websocket", resume });
@@ -133,11 +133,14 @@ export class Session {
 
   #part({ code, reason, afterMs = null }) {
     const hasWelcome = this.#liveAt !== null;
-    if (hasWelcome && Date.now() - this.#liveAt > LONG_MS) this.#failures = 0;
+    const wasLong = hasWelcome && this.#token !== this.#expired && Date.now() - this.#liveAt > LONG_MS;
+    if (wasLong) this.#failures = 0;
     this.#leave();
-    if (code === TOKEN_EXPIRED && this.#expired === null) {
+    if (code === TOKEN_EXPIRED && (hasWelcome || this.#expired === null)) {
       this.#expired = this.#token;
-      this.#connect();
+      // One that is let in and at once shown out is a failure: while clocks may differ that would go on and on.
+      if (wasLong || !hasWelcome) this.#connect();
+      else this.#retry(reason, null);
     } else if (code >= 4400 && code <= 4499) {
       this.#stop(code, reason);
     } else {

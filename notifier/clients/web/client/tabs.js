@@ -11,6 +11,7 @@ const ASK_MS = 400;
 const PATIENCE_MS = 1_200; // Without a word of the leader.
 const ASLEEP_MS = 1_500; // A timer that is so late did not run: it is we who slept.
 const RECENT_LIMIT = 1_000;
+const CODES_OF_TOKENS = [4401, 4402, 4403];
 
 export const canShare = () => typeof BroadcastChannel === "function" && Boolean(navigator.locks);
 
@@ -184,7 +185,13 @@ export class SharedSession {
     this.#heardAt = Date.now();
     if (!this.#isCaughtUp) return;
     if (kind === "frame") this.#hear(content.frame);
-    if (kind === "state") this.#become(content.state, content.more);
+    if (kind === "state") this.#followState(content);
+  }
+
+  /** A leader whose token was refused has given the lock back: whoever has it next tries a token of its own. */
+  #followState({ state, more }) {
+    if (state === "stopped" && CODES_OF_TOKENS.includes(more.code)) this.#leader = null;
+    else this.#become(state, more);
   }
 
   #join() {
@@ -219,7 +226,7 @@ export class SharedSession {
     this.#become(state.state, state.more);
   }
 
-  /** A tab that is stopped does not lead those to come, who may have a better token. */
+  /** A tab that is stopped keeps nothing from the others, who may have a better token. */
   #become(state, more) {
     if (state === "stopped") {
       this.#isStopped = true;

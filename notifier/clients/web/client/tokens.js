@@ -1,6 +1,8 @@
 /** What a token says of itself, and how long it is kept. */
 
 const EARLY_MS = 5_000;
+// What a subprotocol may consist of (RFC 9110, 5.6.2); a token goes in one.
+const TOKEN = /^[!#$%&'*+\-.^`|~\w]+$/;
 const PATIENCE_MS = 60_000; // Somebody may be asked for a password.
 // Claims that say when and how a token was made, and not for whom or for what.
 const PASSING_CLAIMS = new Set(
@@ -21,6 +23,12 @@ function claimsOf(token) {
 /** Rejects after a while, so that a request that hangs is made again. */
 const late = () =>
   new Promise((_, reject) => setTimeout(() => reject(new Error("getToken took too long")), PATIENCE_MS));
+
+/** It stays wrong however often it is asked for. What it was is not told: it may hold a token. */
+class NoToken extends Error {
+  name = "token_invalid";
+  isFinal = true;
+}
 
 /** Keeps a token until shortly before its end, so that no reconnect asks for one. */
 export class Tokens {
@@ -43,8 +51,10 @@ export class Tokens {
   }
 
   #keep(token) {
-    if (!token) throw new Error("getToken returned no token");
-    this.#token = String(token).trim(); // A backend may end it with a line.
+    const text = typeof token === "string" ? token.trim() : token; // A backend may end it with a line.
+    if (!text) throw new Error("getToken returned no token");
+    if (typeof text !== "string" || !TOKEN.test(text)) throw new NoToken("getToken returned something else");
+    this.#token = text;
     this.#goodUntil = (claimsOf(this.#token).exp ?? Infinity) * 1_000 - EARLY_MS;
     // One that is over when it comes tells of a clock that is wrong, more likely ours: the service will say.
     if (this.#goodUntil <= Date.now()) this.#goodUntil = Infinity;
