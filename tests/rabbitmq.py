@@ -188,6 +188,11 @@ class RabbitMQ:
         patterns = ", ".join(_binary(pattern) for pattern in (configure, write, read))
         self.evaluate(f"rabbit_auth_backend_internal:set_permissions({_binary(name)}, <<$/>>, {patterns}, <<>>)")
 
+    def set_topic_permissions(self, name: str, exchange: str, *, write: str) -> None:
+        """Set with which routing keys a user may publish to an exchange."""
+        given = ", ".join(_binary(each) for each in (exchange, write, ".*", "tests"))
+        self.evaluate(f"rabbit_auth_backend_internal:set_topic_permissions({_binary(name)}, <<$/>>, {given})")
+
     def change_password(self, name: str, password: str) -> None:
         """Change a password; connections that are open stay open."""
         self.evaluate(f"rabbit_auth_backend_internal:change_password({_binary(name)}, {_binary(password)}, <<>>)")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Final, TypeAlias
+from urllib.parse import quote_plus
 
 import httpx
 
@@ -14,6 +15,8 @@ from notifier.clients.errors import Unauthenticated, Unconfirmed
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 EARLY_SECONDS: Final = 30.0
 DEFAULT_LIFE_SECONDS: Final = 60.0
+# Marks a request as one for a token, so that whoever sees it fail can say so.
+ASKS_FOR_TOKEN: Final = "notifier.asks_for_token"
 
 
 class Bearer(httpx.Auth):
@@ -29,7 +32,7 @@ class Bearer(httpx.Auth):
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         token = self._token() if callable(self._token) else self._token
-        if not isinstance(token, str):
+        if inspect.isawaitable(token):
             raise TypeError("a token that has to be awaited is for Notifier; SyncNotifier takes one that is there")
         yield _show(request, token)
 
@@ -65,7 +68,8 @@ class ClientCredentials(httpx.Auth):
         wanted = {"grant_type": "client_credentials", "scope": scope, "audience": audience}
         self._form = {name: value for name, value in wanted.items() if value is not None}
         self._token_url = token_url
-        self._basic = httpx.BasicAuth(client_id, client_secret)
+        # Form-encoded both, before they become Basic: RFC 6749, 2.3.1.
+        self._basic = httpx.BasicAuth(quote_plus(client_id), quote_plus(client_secret))
         self._token = ""  # Empty until the first was given.
         self._good_until = 0.0
         self._lock = threading.Lock()
@@ -111,7 +115,7 @@ class ClientCredentials(httpx.Auth):
             self._token_url,
             data=self._form,
             headers={"Accept": "application/json"},
-            extensions=dict(request.extensions),
+            extensions={**request.extensions, ASKS_FOR_TOKEN: True},
         )
         return next(self._basic.auth_flow(asking))
 
@@ -128,6 +132,20 @@ class ClientCredentials(httpx.Auth):
         self._good_until = time.monotonic() + max(life_seconds / 2, life_seconds - EARLY_SECONDS)
 
 
-def _show(request: httpx.Request, token: str) -> httpx.Request:
-    request.headers["Authorization"] = f"Bearer {token}"
+def checked(token: object) -> str:
+    """A token as a header may hold it, without the white space around it that a file or a shell leaves.
+
+    Raises TypeError for what is no text, Unauthenticated for a text that no header can hold; neither shows it.
+    """
+    if not isinstance(token, str):
+        raise TypeError(f"a token is a text, and not of the type {type(token).__name__}")
+    token = token.strip()
+    if not (token.isascii() and token.isprintable() and token and " " not in token):
+        problem = "has white space or characters inside that no header can hold" if token else "is empty"
+        raise Unauthenticated("token_malformed", f"the token {problem}")
+    return token
+
+
+def _show(request: httpx.Request, token: object) -> httpx.Request:
+    request.headers["Authorization"] = f"Bearer {checked(token)}"
     return request

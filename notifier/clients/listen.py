@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final, Protocol, TypeAlias
 
-from notifier.clients.credentials import Token
+from notifier.clients.credentials import Token, checked
 from notifier.clients.event_stream import event_stream
 from notifier.clients.sessions import LOST, Ended, Refused, Unreachable
 
@@ -59,6 +59,7 @@ async def listen(
 
     Raises:
         Refused: the service does not want this client back until something changes.
+        Unauthenticated: the token is empty, or no header can hold it; of `notifier.clients`.
         ValueError: the URL is none.
     """
     listener = Listener(url, token, topics=topics, position=position, transport=transport)
@@ -149,7 +150,7 @@ class Listener:
 
     async def _current_token(self) -> str:
         token = self._get_token() if callable(self._get_token) else self._get_token
-        return await token if inspect.isawaitable(token) else token
+        return checked(await token if inspect.isawaitable(token) else token)
 
     def _query(self) -> Mapping[str, str]:
         named = {"topics": ",".join(self._topics), "position": self.position or ""}

@@ -48,9 +48,13 @@ class Sent:
 
 
 def members(notification: Notification) -> dict[str, Any]:
-    """What the service takes, as JSON has it; what it does not know it says itself."""
+    """What the service takes, as JSON has it; what it does not know it says itself. TypeError: no audience."""
     given = {name: value for name, value in notification.items() if value is not None}
-    return given | {"to": notification["to"].to_json()}
+    to = given.get("to")
+    if not isinstance(to, Audience):
+        example = f"users({to!r})" if isinstance(to, str) else 'users("alice")'
+        raise TypeError(f"to= takes an audience, such as {example}, and not {to!r}")
+    return given | {"to": to.to_json()}
 
 
 def encode(value: object) -> bytes:

@@ -17,7 +17,8 @@ class Patience:
     """Says how long to wait after each failure of one request.
 
     Args:
-        seconds: from the first attempt to the beginning of the last one.
+        seconds: from the first attempt to the beginning of the last one, which comes at the end, unless the service has
+            asked for more.
         clock: monotonic, in seconds.
     """
 
@@ -35,8 +36,10 @@ class Patience:
         least, most = BACKOFF_SECONDS
         ceiling = min(most, least * 2.0**self._failures)
         self._failures += 1
-        pause = asked_seconds + random.uniform(0, ceiling)  # noqa: S311 - spreads retries
-        return pause if self._clock() + pause <= self._deadline else None
+        left = self._deadline - self._clock()
+        if left <= 0 or asked_seconds > left:
+            return None
+        return min(left, asked_seconds + random.uniform(0, ceiling))  # noqa: S311 - spreads retries
 
 
 def asked_seconds(failure: httpx.Response | httpx.TransportError) -> float:

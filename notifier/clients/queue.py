@@ -2,18 +2,24 @@
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final, Self, Unpack
 
-from notifier.clients.errors import Unconfirmed
+from notifier.clients.errors import Forbidden, Refused, Unauthenticated, Unconfirmed
 from notifier.clients.notification import Notification, encode, members
 from notifier.clients.patience import Patience
-from notifier.clients.publisher import Publisher, Unpublished
+from notifier.clients.publisher import Publisher
+from notifier.clients.unpublished import Unpublished
 
 PATIENCE_SECONDS: Final = 30.0
 DEFAULT_TENANT: Final = "default"
-_REASONS: Final = {
-    "returned": ("unroutable", "no queue is bound to the exchange: has the service ever run with this prefix?"),
-    "nack": ("queue_full", "the queue takes no more"),
+# What another attempt does not change; the rest may pass.
+_REFUSALS: Final[Mapping[str, type[Refused]]] = {
+    "login_refused": Unauthenticated,
+    "no_virtual_host": Forbidden,
+    "access_refused": Forbidden,
+    "no_exchange": Refused,
+    "unroutable": Refused,
 }
 
 
@@ -30,6 +36,8 @@ class QueueNotifier:
         patience_seconds: how long a request is published again while the broker is away; 0: once.
 
     Raises, from `send`:
+        Refused: the broker did not take it, and would not the next time: `Unauthenticated` for user and password,
+            `Forbidden` for a virtual host or a permission, itself where the service has never run.
         Unconfirmed: the broker did not confirm it in time; its `idempotency_key` makes another try harmless.
         ValueError, TypeError: it cannot be said in JSON.
     """
@@ -66,10 +74,10 @@ class QueueNotifier:
             try:
                 await self._publisher.publish(body, key=key, routing_key=routing_key)
             except Unpublished as failure:
-                pause = patience.pause()
+                refusal = _REFUSALS.get(failure.code)
+                pause = patience.pause() if refusal is None else None
                 if pause is None:
-                    code, detail = _REASONS.get(failure.reason, ("no_confirm", f"the broker: {failure.reason}"))
-                    raise Unconfirmed(code, detail, idempotency_key=key) from failure
+                    raise (refusal or Unconfirmed)(failure.code, failure.detail, idempotency_key=key) from failure
                 await asyncio.sleep(pause)
             else:
                 return key

@@ -11,7 +11,7 @@ from typing import Any, Final, Self, Unpack
 
 import httpx
 
-from notifier.clients.credentials import Bearer, Token
+from notifier.clients.credentials import ASKS_FOR_TOKEN, Bearer, Token
 from notifier.clients.errors import Invalid, NotSent, Unconfirmed, from_problem, read_problem
 from notifier.clients.notification import Notification, Sent, encode, members
 from notifier.clients.patience import Patience
@@ -181,5 +181,6 @@ def _error(answer: httpx.Response | httpx.TransportError, request: httpx.Request
         problem = read_problem(answer.content)
         return from_problem(problem, answer.status_code, request_id=request_id, idempotency_key=key)
     if isinstance(answer, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return Invalid("bad_request", f"{request.url}: {answer}", idempotency_key=key)
-    return Unconfirmed("no_answer", f"{request.url} gave no answer: {told(answer)}", idempotency_key=key)
+        return Invalid("bad_request", f"{answer.request.url}: {answer}", idempotency_key=key)
+    code = "token_unavailable" if ASKS_FOR_TOKEN in answer.request.extensions else "no_answer"
+    return Unconfirmed(code, f"{answer.request.url} gave no answer: {told(answer)}", idempotency_key=key)

@@ -24,6 +24,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _listen(options: argparse.Namespace) -> int:
+    from notifier.clients.errors import Unauthenticated
     from notifier.clients.event_stream import event_stream
     from notifier.clients.listen import Listener
     from notifier.clients.sessions import Refused
@@ -54,7 +55,7 @@ def _listen(options: argparse.Namespace) -> int:
 
     try:
         asyncio.run(run())
-    except (Refused, ValueError) as error:
+    except (Refused, Unauthenticated, ValueError) as error:
         return fail(str(error))
     return 0
 

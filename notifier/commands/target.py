@@ -44,7 +44,7 @@ def given_token(options: argparse.Namespace, scopes: list[str]) -> str:
     if options.token == "-":
         return sys.stdin.read().strip()
     if options.token:
-        return str(options.token)
+        return str(options.token).strip()
     from notifier.trust import development_token
 
     return development_token(user=options.user, roles=getattr(options, "role", []), topics=["#"], scopes=scopes)

@@ -54,6 +54,17 @@ def test_a_pause_beyond_the_deadline_is_the_end() -> None:
     assert patience.pause_after(answer(503)) is None
 
 
+def test_the_last_attempt_comes_at_the_end_of_the_patience() -> None:
+    """A full-jitter pause of up to 8 s would waste most of a short patience."""
+    for _ in range(50):
+        now = [100.0]
+        patience = Patience(3, clock=lambda now=now: now[0])  # type: ignore[misc]
+        while (pause := patience.pause()) is not None:
+            now[0] += pause
+
+        assert now == [pytest.approx(103)]
+
+
 def test_no_patience_means_one_attempt() -> None:
     assert Patience(0).pause_after(answer(503)) is None
 

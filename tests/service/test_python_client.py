@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
+import aio_pika
 import httpx
 import pytest
 
@@ -22,6 +24,7 @@ from notifier.clients import (
     Notifier,
     NotSent,
     RateLimited,
+    Refused,
     Sent,
     SyncNotifier,
     Unauthenticated,
@@ -32,6 +35,7 @@ from notifier.clients import (
     topics,
     users,
 )
+from notifier.clients.credentials import Token
 from notifier.clients.event_stream import event_stream
 from notifier.clients.listen import Transport
 from notifier.clients.queue import QueueNotifier
@@ -182,6 +186,11 @@ class TestRefusals:
         with pytest.raises((ValueError, TypeError)):
             await notifier.send(to=users("x"), type="t", data={"value": value})
 
+    @pytest.mark.parametrize("to", ["alice", ["alice"], {"users": ["alice"]}, None])
+    async def test_what_is_no_audience_is_told_with_one_that_is(self, notifier: Notifier, to: Any) -> None:
+        with pytest.raises(TypeError, match=r"users\(.alice.\)"):
+            await notifier.send(to=to, type="t", title="t")
+
     async def test_an_address_that_is_none(self) -> None:
         async with Notifier("push.example.com", token="t") as notifier:
             with pytest.raises(Invalid, match=r"push\.example\.com"):
@@ -252,6 +261,59 @@ class TestTokens:
 
         assert len(asked) == 2
 
+    async def test_the_white_space_around_a_token_is_left_out(self, replica: Replica, user: str) -> None:
+        for given in (f" {sending_token()}\r\n", lambda: f"{sending_token()}\n"):
+            async with Notifier(replica.url, token=given) as notifier:
+                await notifier.send(to=users("x"), type="t", title="t")
+        frames = Heard(Listener(replica.url, f"{token(user)}\n"))
+        await frames.until("welcome")
+        await frames.close()
+
+    @pytest.mark.parametrize("given", ["", "\n", "eyJ.one\neyJ.two", "eyJ two", "eyJ\u2019"])
+    async def test_what_no_header_can_hold_is_no_token_and_is_not_shown(self, given: str) -> None:
+        async def sent(token: Token) -> None:
+            async with Notifier("http://127.0.0.1:1", token=token) as notifier:
+                await notifier.send(to=users("x"), type="t", title="t")
+
+        async def heard() -> None:
+            async for _ in listen("http://127.0.0.1:1", token=given):
+                pass
+
+        for attempt in (sent(given), sent(lambda: given), heard()):
+            with pytest.raises(Unauthenticated) as refused:
+                await attempt
+            assert refused.value.code == "token_malformed"
+            assert "eyJ" not in str(refused.value)
+
+    @pytest.mark.parametrize("given", [None, b"eyJ"])
+    def test_what_is_no_text_is_no_token(self, given: Any) -> None:
+        with SyncNotifier("http://127.0.0.1:1", token=given) as notifier, pytest.raises(TypeError, match="text"):
+            notifier.send(to=users("x"), type="t", title="t")
+
+    async def test_a_token_endpoint_that_is_away_is_the_one_that_is_named(self, replica: Replica) -> None:
+        credentials = ClientCredentials("http://127.0.0.1:1/token", "id", "secret")
+        told = r"http://127\.0\.0\.1:1/token gave no answer"
+        async with Notifier(replica.url, token=credentials, patience_seconds=0) as notifier:
+            with pytest.raises(Unconfirmed, match=told) as failed:
+                await notifier.send(to=users("x"), type="t", title="t")
+        with (
+            SyncNotifier(replica.url, token=credentials, patience_seconds=0) as sync_notifier,
+            pytest.raises(Unconfirmed, match=told),
+        ):
+            sync_notifier.send(to=users("x"), type="t", title="t")
+
+        assert failed.value.code == "token_unavailable"
+
+    async def test_client_credentials_are_form_encoded(self, replica: Replica) -> None:
+        """RFC 6749, 2.3.1."""
+        with authorisation_server([sending_token()]) as server:
+            credentials = ClientCredentials(server.url, "a:b", "p%40+ \u00fc")
+            async with Notifier(replica.url, token=credentials) as notifier:
+                await notifier.send(to=users("x"), type="t", title="t")
+
+        (basic,) = server.logins
+        assert b64decode(basic.removeprefix("Basic ")) == b"a%3Ab:p%2540%2B+%C3%BC"
+
     async def test_client_credentials_ask_once_for_many_and_again_after_a_401(self, replica: Replica) -> None:
         with authorisation_server(["no.good.token", sending_token()]) as server:
             credentials = ClientCredentials(server.url, "id", "secret", scope="notify:send", audience="notifier")
@@ -310,12 +372,90 @@ class TestQueue:
 
             assert await notifier.send(to=users("x"), type="t", title="t", idempotency_key="again") == "again"
 
-    async def test_an_exchange_that_leads_nowhere_is_told(self, rabbitmq: RabbitMQ, prefix: str) -> None:
-        async with QueueNotifier(rabbitmq.url(), prefix=prefix, patience_seconds=0) as notifier:
-            with pytest.raises(NotSent) as failed:
-                await notifier.send(to=users("x"), type="t", title="t")
+    async def test_a_broker_where_the_service_never_ran_is_told_at_once(self, rabbitmq: RabbitMQ, prefix: str) -> None:
+        failed = await refusal(rabbitmq.url(), prefix)
 
-        assert failed.value.code in ("unroutable", "no_confirm")
+        assert (type(failed), failed.code) == (Refused, "no_exchange")
+        assert f"no exchange '{prefix}.ingest' in vhost '/'" in failed.detail
+        assert "check --connect" in failed.detail
+
+    async def test_an_exchange_that_leads_nowhere_is_told_at_once(self, rabbitmq: RabbitMQ, prefix: str) -> None:
+        async with await aio_pika.connect(rabbitmq.url()) as connection:
+            await (await connection.channel()).declare_exchange(f"{prefix}.ingest", "topic")
+            failed = await refusal(rabbitmq.url(), prefix)
+
+        assert (type(failed), failed.code) == (Refused, "unroutable")
+        assert f"{prefix}.ingest" in failed.detail
+
+    @pytest.mark.parametrize(
+        ("user", "password", "vhost", "kind", "code"),
+        [
+            ("guest", "not-it", "/", Unauthenticated, "login_refused"),
+            ("guest", "guest", "nowhere", Forbidden, "no_virtual_host"),
+        ],
+    )
+    async def test_who_may_not_enter_is_told_at_once(
+        self, rabbitmq: RabbitMQ, prefix: str, user: str, password: str, vhost: str, kind: type[NotSent], code: str
+    ) -> None:
+        failed = await refusal(rabbitmq.url(user, password, vhost), prefix)
+
+        assert (type(failed), failed.code) == (kind, code)
+        assert f"guest@127.0.0.1:{rabbitmq.port}" in failed.detail
+        assert "not-it" not in failed.detail
+        assert "guest:guest" not in failed.detail
+
+    async def test_who_may_not_write_is_told_at_once(self, rabbitmq: RabbitMQ, prefix: str) -> None:
+        async with await aio_pika.connect(rabbitmq.url()) as connection:
+            await (await connection.channel()).declare_exchange(f"{prefix}.ingest", "topic")
+            rabbitmq.add_user(prefix, "secret", configure="", write="", read="")
+            failed = await refusal(rabbitmq.url(prefix, "secret"), prefix)
+
+        assert (type(failed), failed.code) == (Forbidden, "access_refused")
+        assert f"exchange '{prefix}.ingest' in vhost '/' refused for user '{prefix}'" in failed.detail
+
+    async def test_a_topic_that_is_refused_is_told_to_its_sender_and_no_other(
+        self, rabbitmq: RabbitMQ, prefix: str
+    ) -> None:
+        async with await aio_pika.connect(rabbitmq.url()) as connection:
+            channel = await connection.channel()
+            exchange = await channel.declare_exchange(f"{prefix}.ingest", "topic")
+            await (await channel.declare_queue(exclusive=True)).bind(exchange, "#")
+            rabbitmq.add_user(prefix, "secret", configure="", read="")
+            rabbitmq.set_topic_permissions(prefix, f"{prefix}.ingest", write="^default[.]send$")
+            async with QueueNotifier(rabbitmq.url(prefix, "secret"), prefix=prefix) as notifier:
+                *sent, refused = await asyncio.gather(
+                    *(notifier.send(to=users("x"), type="t", title="t", idempotency_key=f"{n}") for n in range(10)),
+                    notifier.send(to=everyone(), type="t", title="t"),
+                    return_exceptions=True,
+                )
+
+        assert sent == [f"{n}" for n in range(10)]
+        assert isinstance(refused, Forbidden)
+        assert "topic 'default.broadcast'" in refused.detail
+
+    async def test_a_broker_that_is_away_is_named_without_its_password(self, rabbitmq: RabbitMQ, prefix: str) -> None:
+        async with TcpProxy("127.0.0.1", rabbitmq.port) as proxy:
+            proxy.cut()
+            url = proxy.url(rabbitmq.url("shop", "secret"))
+            async with QueueNotifier(url, prefix=prefix, patience_seconds=0) as notifier:
+                with pytest.raises(Unconfirmed, match=f"shop@127.0.0.1:{proxy.port}/.* cannot be reached") as failed:
+                    await notifier.send(to=users("x"), type="t", title="t")
+
+        assert failed.value.code == "no_confirm"
+        assert "secret" not in str(failed.value)
+
+    @pytest.mark.parametrize("url", ["", "127.0.0.1", "http://127.0.0.1/"])
+    def test_what_is_no_broker_is_told(self, url: str) -> None:
+        with pytest.raises(ValueError, match="amqp://"):
+            QueueNotifier(url)
+
+
+async def refusal(url: str, prefix: str) -> NotSent:
+    """What a sender with much patience hears at once."""
+    async with asyncio.timeout(10), QueueNotifier(url, prefix=prefix, patience_seconds=600) as notifier:
+        with pytest.raises(NotSent) as failed:
+            await notifier.send(to=users("x"), type="t", title="t")
+    return failed.value
 
 
 class AuthorisationServer:
@@ -323,6 +463,7 @@ class AuthorisationServer:
 
     def __init__(self, tokens: list[str]) -> None:
         self.forms: list[dict[str, list[str]]] = []
+        self.logins: list[str] = []
         self._tokens = iter(tokens)
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.http.server_port}/token"
@@ -334,6 +475,7 @@ class AuthorisationServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 server.forms.append(parse_qs(body))
+                server.logins.append(self.headers["Authorization"])
                 token = next(server._tokens, None)
                 answer = (
                     '{"error":"invalid_client"}' if token is None else f'{{"access_token":"{token}","expires_in":300}}'

@@ -3,7 +3,8 @@
 import json
 
 from notifier.clients.prove.answers import Answer, Item
-from notifier.clients.publisher import Publisher, Unpublished
+from notifier.clients.publisher import Publisher
+from notifier.clients.unpublished import Unpublished
 
 
 class QueueDoor:
