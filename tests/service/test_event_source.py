@@ -108,3 +108,18 @@ async def test_it_comes_back_by_itself_and_with_a_fresh_ticket_when_it_gave_up(
 
 async def _has_welcome(page: Page) -> bool:
     return "welcome new" in await kinds(page)
+
+
+async def test_a_refused_token_is_told_and_a_lost_network_is_waited_for(page: Page, replica: Replica) -> None:
+    await listen(page, replica.url)
+    await eventually(lambda: _has_welcome(page))
+    refused = await page.evaluate("listen(async () => 'no.token', () => {}).catch((error) => error.message)")
+    await page.context.set_offline(True)
+    await page.evaluate(
+        "token => { Math.random = () => 0.01; listen(async () => token, ({ title }) => shown.push(title)); }",
+        token("erik"),
+    )
+    await page.context.set_offline(False)
+    await eventually(lambda: page.evaluate("heard.filter(({ type }) => type === 'welcome').length > 1"))
+
+    assert refused == "no ticket: 401"

@@ -176,6 +176,13 @@ class TestReact:
             await expect(tab.page.locator("li")).to_have_count(0)
             assert await tab.value("Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
 
+    async def test_what_goes_wrong_is_told(self, browser: Browser, site: Site, replica: Replica) -> None:
+        async with profile(browser) as context:
+            tab = await open_tab(context, site, replica.url, path="/react", user="ren")
+            await expect(tab.page.locator("#state")).to_have_text("live")
+
+            assert await tab.value("errors") == [{"code": "topic_forbidden", "detail": "orders.eu"}]
+
     async def test_topics_change_without_another_connection(
         self, browser: Browser, site: Site, replica: Replica
     ) -> None:

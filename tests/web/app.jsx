@@ -3,7 +3,12 @@ import { StrictMode, createElement, useEffect, useState } from "react";
 import { useNotifications } from "../../notifier/clients/web/client/react.js";
 
 function Inbox({ url, getToken, topics }) {
-  const { notifications, unread, state, markRead, logout } = useNotifications({ url, getToken, topics });
+  const { notifications, unread, state, markRead, logout } = useNotifications({
+    url,
+    getToken,
+    topics,
+    onError: ({ code, detail }) => (window.errors = [...(window.errors ?? []), { code, detail }]),
+  });
   useEffect(() => {
     window.shown = [...new Set(window.shown).add(state.state)];
   }, [state]);

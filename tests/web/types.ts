@@ -11,13 +11,18 @@ client.on("reset", ({ reason }) => console.log(reason));
 client.on("error", ({ code, detail }) => console.log(code, detail));
 client.subscribe("orders.us", ["orders.uk"]);
 for await (const notification of client) console.log((notification satisfies Notification).created_at);
-const { notifications, unread } = useNotifications({ getToken: () => "token" });
+const { notifications, unread, state } = useNotifications({
+  getToken: () => "token",
+  onReset: ({ reason }) => console.log(reason),
+  onError: ({ code, detail }) => console.log(code, detail.length),
+});
+const status: string = state.state === "stopped" ? state.reason : state.state;
 const count: number = notifications.length + unread;
 const bell = document.createElement("notifier-bell");
 bell.client = client;
 bell.labels = { bell: "Nachrichten" };
 const link: string | null = safeLink("/orders/1");
-console.log(end, count, link);
+console.log(end, count, status, link);
 
 // @ts-expect-error Nobody can connect without a token.
 new NotifierClient({ url: "https://push.example.com" });
