@@ -28,7 +28,7 @@ from notifier.commands import (
 )
 from notifier.commands.failure import fail
 
-SERVER_HINT: Final = "this command needs the service: install notifier-push with its extra server"
+SERVER_HINT: Final = "this command needs the service: pip install '.[server]' in the project's folder"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,6 +158,7 @@ def _run(overrides: dict[str, Any], *, demo: bool) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from notifier.counts import shared_of
     from notifier.settings import SettingsError, describe_settings, read_settings
     from notifier.tracing import why_not
     from notifier.trust import build_key_pool, build_origins, build_verifier
@@ -166,6 +167,7 @@ def _check(options: argparse.Namespace) -> int:
         settings = read_settings()
         verifier = build_verifier(settings, build_key_pool(settings))
         build_origins(settings)
+        shared_of(settings)
         traces_are_off = why_not(settings)
     except SettingsError as error:
         return fail(*error.problems, code=2)

@@ -19,9 +19,8 @@ def shared_of(settings: Settings) -> "Shared | None":
     try:
         from notifier.access.shared import Shared  # noqa: PLC0415 - an extra, which only this setting needs
     except ImportError:
-        raise SettingsError(
-            ["NOTIFIER_COUNTS__URL needs the extra redis: pip install 'notifier-push[server,redis]'"]
-        ) from None
+        needed = "NOTIFIER_COUNTS__URL needs the extra redis: pip install '.[server,redis]' in the project's folder"
+        raise SettingsError([needed]) from None
     return Shared(
         url,
         prefix=settings.broker.prefix,

@@ -35,7 +35,7 @@ def obstacles(environment: Mapping[str, str]) -> list[str]:
     """Say why traces cannot be exported as it is asked for, in a sentence each."""
     found = []
     if not all(_is_installed(module) for module in NEEDED):
-        found.append("traces need OpenTelemetry: install notifier-push with its extra otel")
+        found.append("traces need OpenTelemetry: pip install '.[server,otel]' in the project's folder")
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if exporter not in ("", "otlp"):
         found.append(f"OTEL_TRACES_EXPORTER is otlp or none here, not {exporter!r}")

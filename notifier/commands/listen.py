@@ -5,10 +5,15 @@ import asyncio
 import json
 import sys
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from notifier.commands.failure import fail
 from notifier.commands.target import add_target, given_tls, given_token
+
+if TYPE_CHECKING:
+    import ssl
+
+    from notifier.clients.listen import Transport
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,10 +30,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _listen(options: argparse.Namespace) -> int:
     from notifier.clients.errors import Unauthenticated
-    from notifier.clients.event_stream import event_stream
     from notifier.clients.listen import Listener
     from notifier.clients.sessions import Refused
-    from notifier.clients.socket import socket
 
     try:
         tls = given_tls(options)
@@ -41,7 +44,7 @@ def _listen(options: argparse.Namespace) -> int:
         (lambda: given) if options.token else (lambda: given_token(options, [])),
         topics=options.topic,
         position=options.position,
-        transport=partial(event_stream if options.sse else socket, tls=tls),
+        transport=_transport(tls, is_stream=options.sse),
     )
 
     async def run() -> None:
@@ -58,6 +61,17 @@ def _listen(options: argparse.Namespace) -> int:
     except (Refused, Unauthenticated, ValueError) as error:
         return fail(str(error))
     return 0
+
+
+def _transport(tls: "ssl.SSLContext | None", *, is_stream: bool) -> "Transport":
+    """A stream is there in the base install; a WebSocket is not."""
+    if is_stream:
+        from notifier.clients.event_stream import event_stream
+
+        return partial(event_stream, tls=tls)
+    from notifier.clients.socket import socket
+
+    return partial(socket, tls=tls)
 
 
 def _said(frame: dict[str, Any], url: str) -> str:

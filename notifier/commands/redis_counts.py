@@ -18,13 +18,8 @@ _KEPT_MS: Final = 60_000  # What is left of a trial that was refused half way.
 def try_counts(settings: "Settings") -> bool:
     """Try the Redis of the settings, if they name one, and print what came. Returns whether all of it works."""
     from notifier.counts import shared_of
-    from notifier.settings import SettingsError
 
-    try:
-        shared = shared_of(settings)
-    except SettingsError as error:
-        print(*(f"missing: {problem}" for problem in error.problems), sep="\n")
-        return False
+    shared = shared_of(settings)
     return shared is None or asyncio.run(_try(shared, settings))
 
 

@@ -63,6 +63,7 @@ class _Attempt:
 
     async def run(self, *, within_seconds: float) -> str:
         """Try until it works. Returns a sentence; raises SmokeFailed at a refusal, and when the time is up."""
+        from notifier.clients.errors import Unauthenticated
         from notifier.clients.sessions import Refused
 
         try:
@@ -70,7 +71,7 @@ class _Attempt:
                 return await self._send_and_receive()
         except TimeoutError:
             raise SmokeFailed(f"not within {within_seconds:g} seconds; at last {self._last}") from None
-        except (Refused, ValueError) as error:
+        except (Refused, Unauthenticated, ValueError) as error:
             raise SmokeFailed(str(error)) from error
 
     async def _send_and_receive(self) -> str:

@@ -1,6 +1,9 @@
 """`notifier check --connect` on a real Redis: what is there, and a sentence for each way in which it is not."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +48,21 @@ def test_a_redis_that_does_what_is_asked_is_said_to_be_fine_and_nothing_is_left_
     with Redis.from_url(redis.url) as client:
         assert client.dbsize() in (0, 1)  # One is gone after a millisecond.
         assert client.keys("*") == []
+
+
+@pytest.mark.parametrize("option", [[], ["--connect"]])
+def test_a_client_that_is_not_installed_is_told_as_by_serve(option: list[str]) -> None:
+    """A fresh interpreter, since this one has imported it long ago."""
+    code = (
+        f"import sys; sys.modules['redis'] = None; from notifier.cli import main; sys.exit(main({['check', *option]}))"
+    )
+    settings = {"NOTIFIER_INSECURE": "true", "NOTIFIER_COUNTS__URL": "redis://127.0.0.1:1/"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "NOTIFIER_COUNTS__URL needs the extra redis: pip install '.[server,redis]'" in done.stderr
 
 
 def test_a_redis_that_is_too_far_away_to_be_waited_for_is_told_of(redis: RedisServer, check: Check) -> None:

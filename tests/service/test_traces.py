@@ -386,21 +386,22 @@ async def test_off_imports_nothing_of_it() -> None:
     assert "notifier.telemetry.traces" not in loaded
 
 
+WITHOUT_EXTRA = "traces need OpenTelemetry: pip install '.[server,otel]' in the project's folder"
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 async def test_on_without_the_extra_is_refused_with_what_to_do(command: str) -> None:
     code, err = await without_opentelemetry(command, NOTIFIER_TELEMETRY__TRACES="on")
 
     assert code == 2
-    assert err == (
-        "notifier: NOTIFIER_TELEMETRY__TRACES: traces need OpenTelemetry: install notifier-push with its extra otel\n"
-    )
+    assert err == f"notifier: NOTIFIER_TELEMETRY__TRACES: {WITHOUT_EXTRA}\n"
 
 
 async def test_auto_without_the_extra_goes_without() -> None:
     code, err = await without_opentelemetry("check", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
 
     assert code == 0
-    assert err == "notifier: traces are off: traces need OpenTelemetry: install notifier-push with its extra otel\n"
+    assert err == f"notifier: traces are off: {WITHOUT_EXTRA}\n"
 
 
 async def spans(replica: Replica, what: str) -> float:
