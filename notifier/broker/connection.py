@@ -1,7 +1,8 @@
 """Connections to RabbitMQ: opened within a time, named, watched, and given up without waiting for a dead peer.
 
-It is the one module that touches the inside of aio-pika: whether the broker has blocked us, why a connection was lost,
-and the transport, to cut it. Recovery is not its business: who uses a connection opens the next one (`Backoff`).
+It touches the inside of aio-pika, as `consumer.py` does for deliveries: whether the broker has blocked us, why a
+connection was lost, and the transport, to cut it. Recovery is not its business: who uses a connection opens the next
+one (`Backoff`).
 """
 
 import asyncio
