@@ -229,6 +229,25 @@ class TestBell:
         await expect(tab.page.get_by_role("link", name="Shipped")).to_have_attribute("href", re.compile("/orders/1$"))
         await expect(bell).to_have_accessible_name("Notifications")
 
+    async def test_what_is_seen_in_one_tab_is_read_in_the_others(self, tab: Tab, site: Site, replica: Replica) -> None:
+        other = await open_tab(tab.page.context, site, replica.url, path="/bell", user="bel", topics=["orders.#"])
+        same = await open_tab(tab.page.context, site, replica.url, path="/bell", user="bel")
+        for each in (other, same):
+            await each.until("window.bell?.toggle !== undefined")
+            await each.start()
+            await each.page.evaluate("bell.client = client; undefined")
+        await send(replica, "bel", "One")
+        await send(replica, "bel", "Two")
+        for each in (tab, other, same):
+            await expect(each.page.get_by_role("button", name="Notifications, 2 unread")).to_be_visible()
+        await same.page.get_by_role("button", name="Notifications").click()
+        await expect(tab.page.get_by_role("button")).to_have_accessible_name("Notifications")
+        await send(replica, "bel", "Three")
+
+        await expect(same.page.get_by_role("listitem")).to_have_count(3)
+        await expect(tab.page.get_by_role("button")).to_have_accessible_name("Notifications")
+        await expect(other.page.get_by_role("button", name="Notifications, 3 unread")).to_be_visible()
+
     async def test_it_is_worked_with_keys_alone(self, tab: Tab, replica: Replica) -> None:
         await send(replica, "bel", "One")
         page = tab.page

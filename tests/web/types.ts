@@ -9,6 +9,7 @@ client.on("state", (state: State) => state.state === "waiting" && console.log(st
 client.on("state", (state) => state.state === "live" && console.log(state.resume?.replayed?.toFixed()));
 client.on("reset", ({ reason }) => console.log(reason));
 client.on("error", ({ code, detail }) => console.log(code, detail));
+client.on("read", (ids) => client.markRead(ids));
 client.subscribe("orders.us", ["orders.uk"]);
 for await (const notification of client) console.log((notification satisfies Notification).created_at);
 const { notifications, unread, state } = useNotifications({

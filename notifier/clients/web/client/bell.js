@@ -53,6 +53,7 @@ export class NotifierBell extends HTMLElement {
   limit = 50;
   #labels = LABELS;
   #inbox = EMPTY;
+  #client = null;
   #ends = [];
   #count = make("span", "count", { "aria-hidden": "true" });
   #button = make("button", "button", { type: "button", "aria-expanded": "false" }, bell(), this.#count);
@@ -85,10 +86,13 @@ export class NotifierBell extends HTMLElement {
   /** The `NotifierClient` whose notifications are shown. */
   set client(client) {
     for (const end of this.#ends) end();
+    this.#client = client;
     this.#inbox = EMPTY;
-    this.#ends = client
-      ? [client.on("notification", (notification) => this.#take(notification)), client.on("state", (state) => this.#showState(state))]
-      : [];
+    this.#ends = [
+      client?.on("notification", (notification) => this.#take(notification)),
+      client?.on("state", (state) => this.#showState(state)),
+      client?.on("read", (ids) => this.#forgetUnread(ids)),
+    ].filter(Boolean);
     if (client) this.#showState(client.state);
     this.#render();
   }
@@ -108,7 +112,7 @@ export class NotifierBell extends HTMLElement {
     this.#panel.hidden = this.isOpen;
     this.#button.setAttribute("aria-expanded", String(this.isOpen));
     if (this.isOpen) {
-      this.#inbox = read(this.#inbox);
+      this.#markRead();
       this.#panel.focus();
     } else {
       this.#button.focus();
@@ -118,8 +122,20 @@ export class NotifierBell extends HTMLElement {
 
   #take(notification) {
     this.#inbox = add(this.#inbox, notification, this.limit);
-    if (this.isOpen) this.#inbox = read(this.#inbox);
+    if (this.isOpen) this.#markRead();
     this.#live.textContent = notification.title ?? notification.body ?? notification.type;
+    this.#render();
+  }
+
+  /** Here, and in the other tabs. */
+  #markRead() {
+    const { unread } = this.#inbox;
+    this.#client?.markRead(unread);
+    this.#forgetUnread(unread);
+  }
+
+  #forgetUnread(ids) {
+    this.#inbox = read(this.#inbox, ids);
     this.#render();
   }
 
@@ -129,7 +145,7 @@ export class NotifierBell extends HTMLElement {
   }
 
   #render() {
-    const { notifications, unread } = this.#inbox;
+    const { notifications, unread: { length: unread } } = this.#inbox;
     const labels = this.#labels;
     const isCutOff = ["waiting", "offline", "stopped"].includes(this.dataset.state);
     const said = [labels.bell, unread && `${unread} ${labels.unread}`, isCutOff && labels.offline].filter(Boolean);

@@ -1,12 +1,13 @@
 /** What a page shows: the newest notifications, in front; a newer one of a collapse key in place of the older. */
 
-export const EMPTY = Object.freeze({ notifications: Object.freeze([]), unread: 0 });
+/** `unread`: ids, the newest first. */
+export const EMPTY = Object.freeze({ notifications: Object.freeze([]), unread: Object.freeze([]) });
 
 export function add({ notifications, unread }, notification, limit) {
-  const others = notifications.filter(({ id }) => id !== notification.replaces);
-  const isNew = others.length === notifications.length;
-  const kept = [notification, ...others].slice(0, limit);
-  return { notifications: kept, unread: Math.min(unread + Number(isNew || unread === 0), kept.length) };
+  const { id, replaces } = notification;
+  const kept = [notification, ...notifications.filter((other) => other.id !== replaces)].slice(0, limit);
+  const ids = new Set(kept.map((other) => other.id));
+  return { notifications: kept, unread: [id, ...unread].filter((other) => ids.has(other)) };
 }
 
-export const read = ({ notifications }) => ({ notifications, unread: 0 });
+export const read = ({ notifications, unread }, ids) => ({ notifications, unread: unread.filter((id) => !ids.includes(id)) });

@@ -56,6 +56,8 @@ export interface Events {
   state: State;
   reset: Reset;
   error: NotifierError;
+  /** Ids that another tab of this account has shown to somebody. */
+  read: readonly string[];
 }
 
 export class NotifierError extends Error {
@@ -70,6 +72,8 @@ export class NotifierClient implements AsyncIterable<Notification> {
   on<Name extends keyof Events>(name: Name, listener: (value: Events[Name]) => void): () => void;
   subscribe(...topics: (string | readonly string[])[]): void;
   unsubscribe(...topics: (string | readonly string[])[]): void;
+  /** Tells the other tabs of this account what was seen here, by id. */
+  markRead(ids: readonly string[]): void;
   close(): void;
   logout(): void;
   [Symbol.asyncIterator](): AsyncGenerator<Notification, void, undefined>;

@@ -52,7 +52,7 @@ export class NotifierClient {
     return this.#position;
   }
 
-  /** Calls `listener` for `notification`, `state`, `reset` or `error`. Returns what ends that. */
+  /** Calls `listener` for `notification`, `state`, `reset`, `error` or `read`. Returns what ends that. */
   on(name, listener) {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners.add(listener));
@@ -68,6 +68,11 @@ export class NotifierClient {
   unsubscribe(...topics) {
     for (const topic of topics.flat()) this.#topics.delete(topic);
     this.#session?.setTopics([...this.#topics]);
+  }
+
+  /** Tells the other tabs of this account what was seen here, by id; they hear it as `read`. */
+  markRead(ids) {
+    this.#session?.markRead?.([...ids]);
   }
 
   /** Ends it for this tab; the position stays. */
@@ -128,6 +133,7 @@ export class NotifierClient {
       onFrame: (frame) => this.#take(frame),
       onState: (state, more) => this.#become(state, more),
       onLogout: () => this.#forget(),
+      onRead: (ids) => this.#emit("read", ids),
     };
     this.#session =
       account && share && canShare()

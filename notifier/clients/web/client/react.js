@@ -19,7 +19,7 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, o
   const wanted = topics.join(",");
 
   useEffect(() => {
-    latest.current = { getToken, onReset, onError, limit };
+    latest.current = { getToken, onReset, onError, limit, unread: inbox.unread };
   });
   useEffect(() => {
     const made = new NotifierClient({
@@ -34,6 +34,7 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, o
     setInbox(EMPTY);
     made.on("notification", (notification) => setInbox((inbox) => add(inbox, notification, latest.current.limit)));
     made.on("state", setState);
+    made.on("read", (ids) => setInbox((inbox) => read(inbox, ids)));
     made.on("reset", (reset) => latest.current.onReset?.(reset));
     made.on("error", (error) => latest.current.onError?.(error));
     return () => {
@@ -51,10 +52,14 @@ export function useNotifications({ getToken, topics = [], limit = 50, onReset, o
     client.current.made.unsubscribe(before.filter((topic) => !after.includes(topic)));
   }, [wanted]);
 
-  const markRead = useCallback(() => setInbox(read), []);
+  const markRead = useCallback(() => {
+    const { unread } = latest.current;
+    client.current?.made.markRead(unread);
+    setInbox((inbox) => read(inbox, unread));
+  }, []);
   const logout = useCallback(() => {
     client.current?.made.logout();
     setInbox(EMPTY);
   }, []);
-  return { ...inbox, state, markRead, logout };
+  return { ...inbox, unread: inbox.unread.length, state, markRead, logout };
 }

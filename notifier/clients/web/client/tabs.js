@@ -95,6 +95,10 @@ export class SharedSession {
     this.#say("logout");
   }
 
+  markRead(ids) {
+    this.#say("read", { ids });
+  }
+
   // -- who leads ------------------------------------------------------------------------------------------------------
 
   #queue({ isStealing = false } = {}) {
@@ -161,6 +165,7 @@ export class SharedSession {
   #take({ kind, from, ...content }) {
     if (kind === "lead") this.#stepDown(); // Whoever had it until now.
     if (kind === "logout") this.#options.onLogout();
+    if (kind === "read") this.#options.onRead(content.ids);
     if (!this.#channel || this.#isStopped) return;
     if (kind === "topics" || kind === "join") this.#topics.set(from, content.topics);
     if (kind === "bye") this.#topics.delete(from);
