@@ -29,15 +29,14 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _listen(options: argparse.Namespace) -> int:
-    from notifier.clients.errors import Unauthenticated
     from notifier.clients.listen import Listener
     from notifier.clients.sessions import Refused
 
     try:
         tls = given_tls(options)
+        given = given_token(options, [])
     except ValueError as error:
         return fail(str(error), code=2)
-    given = given_token(options, [])
     listener = Listener(
         options.url,
         # A development token is minted anew for each attempt, so that a night of listening does not end at its expiry.
@@ -58,7 +57,7 @@ def _listen(options: argparse.Namespace) -> int:
 
     try:
         asyncio.run(run())
-    except (Refused, Unauthenticated, ValueError) as error:
+    except (Refused, ValueError) as error:
         return fail(str(error))
     return 0
 

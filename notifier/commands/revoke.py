@@ -40,6 +40,7 @@ def _revoke(options: argparse.Namespace) -> int:
 
     try:
         tls = given_tls(options)
+        headers = {"Authorization": f"Bearer {given_token(options, ['notify:revoke', 'notify:any-tenant'])}"}
     except ValueError as error:
         return fail(str(error), code=2)
     wanted: dict[str, Any] = {
@@ -51,7 +52,6 @@ def _revoke(options: argparse.Namespace) -> int:
         "tenant": options.tenant,
     }
     body = {name: value for name, value in wanted.items() if value is not None}
-    headers = {"Authorization": f"Bearer {given_token(options, ['notify:revoke', 'notify:any-tenant'])}"}
     try:
         answer = httpx.post(f"{options.url}/revocations", json=body, headers=headers, timeout=10, verify=tls or True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

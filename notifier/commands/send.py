@@ -42,9 +42,9 @@ def _send(options: argparse.Namespace) -> int:
         return send_amqp.send(options, body)
     try:
         tls = given_tls(options)
+        headers = {"Authorization": f"Bearer {given_token(options, ['notify:send', 'notify:broadcast'])}"}
     except ValueError as error:
         return fail(str(error), code=2)
-    headers = {"Authorization": f"Bearer {given_token(options, ['notify:send', 'notify:broadcast'])}"}
     if options.idempotency_key:
         headers["Idempotency-Key"] = options.idempotency_key
     try:

@@ -40,11 +40,18 @@ def given_tls(options: argparse.Namespace) -> "ssl.SSLContext | None":
 
 
 def given_token(options: argparse.Namespace, scopes: list[str]) -> str:
-    """The token that was given; else one of the development key, which has the scopes."""
-    if options.token == "-":
-        return sys.stdin.read().strip()
+    """The token that was given; else one of the development key, which has the scopes.
+
+    Raises ValueError, without the token, for what can be none.
+    """
+    from notifier.clients.credentials import checked
+    from notifier.clients.errors import Unauthenticated
+
     if options.token:
-        return str(options.token).strip()
+        try:
+            return checked(sys.stdin.read() if options.token == "-" else options.token)
+        except Unauthenticated as error:
+            raise ValueError(f"--token: {error.detail}") from None
     from notifier.trust import development_token
 
     return development_token(user=options.user, roles=getattr(options, "role", []), topics=["#"], scopes=scopes)

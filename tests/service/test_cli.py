@@ -179,6 +179,15 @@ async def test_send_prints_the_problem_of_a_refusal(replica: Replica) -> None:
     assert json.loads(out)["status"] == 422
 
 
+@pytest.mark.parametrize("command", [("send", "--user", "a"), ("revoke", "--user", "a"), ("listen",)])
+async def test_what_can_be_no_token_is_told_and_not_shown(command: tuple[str, ...]) -> None:
+    code, out, err = await run(*command, "--token", "eyJ.a\neyJ.b", "--url", "http://127.0.0.1:1")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("notifier: --token: ")
+    assert "eyJ" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
