@@ -154,10 +154,8 @@ async def test_an_upgrade_that_nobody_speaks_is_ignored_and_ends_the_connection(
     assert await answers(replica.port, [begun, SMUGGLED]) == [404]
 
 
-async def test_frames_before_the_answer_end_the_connection(start_replica: StartReplica) -> None:
-    """RFC 6455, 4.1: a pong before the 101 would be read as an answer, with what the client put into it."""
-    replica = start_replica(LIMITS__HANDSHAKES="1/second")
-    ping = control(Opcode.PING, b"HTTP/1.1 200 OK\r\n\r\n")
+def upgrade(user: str) -> bytes:
+    """A handshake that is let in."""
     lines = [
         "GET /ws HTTP/1.1",
         "Host: x",
@@ -165,9 +163,29 @@ async def test_frames_before_the_answer_end_the_connection(start_replica: StartR
         "Connection: Upgrade",
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        f"Sec-WebSocket-Protocol: {PROTOCOL}, bearer.{token('early')}",
+        f"Sec-WebSocket-Protocol: {PROTOCOL}, bearer.{token(user)}",
     ]
-    request = "\r\n".join([*lines, "", ""]).encode()
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def test_an_upgrade_behind_a_request_that_waits_for_its_answer_ends_the_connection(replica: Replica) -> None:
+    """Two would own one connection: an answer would stand between frames, or a session outlive its connection."""
+    stream = f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('eager')['Authorization']}\r\n\r\n".encode()
+
+    assert await answers(replica.port, [post(LENGTH, body=BODY) + upgrade("eager")]) == [202]
+    assert await answers(replica.port, [stream + upgrade("eager")]) == [200]
+    assert await answers(replica.port, [post(LENGTH, body=BODY) + stream + upgrade("eager")]) == [202, 200]
+    async with session(replica.ws_url, "bystander") as bystander, httpx.AsyncClient(base_url=replica.url) as backend:
+        everyone = {"to": {"users": ["eager", "bystander"]}, "type": "t", "title": "x"}
+        assert (await backend.post("/notify", json=everyone, headers=bearer())).status_code == 202
+        await bystander.notification()
+
+
+async def test_frames_before_the_answer_end_the_connection(start_replica: StartReplica) -> None:
+    """RFC 6455, 4.1: a pong before the 101 would be read as an answer, with what the client put into it."""
+    replica = start_replica(LIMITS__HANDSHAKES="1/second")
+    ping = control(Opcode.PING, b"HTTP/1.1 200 OK\r\n\r\n")
+    request = upgrade("early")
 
     assert await answers(replica.port, [request + ping]) == [400]
     async with session(replica.ws_url, "early"):
