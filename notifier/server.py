@@ -18,6 +18,7 @@ from notifier.app import Service
 from notifier.settings import Settings
 from notifier.transports.descriptors import most_connections
 from notifier.transports.http_protocol import HttpProtocol
+from notifier.transports.proxies import also_mapped
 from notifier.transports.socket_protocol import SocketProtocol
 
 log: Final = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def public_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         ws_per_message_deflate=sessions.deflate,
         ws_ping_interval=None,  # Sessions are detached, and their heartbeats bring a ping.
         proxy_headers=bool(http.trusted_proxies),
-        forwarded_allow_ips=http.trusted_proxies,
+        forwarded_allow_ips=also_mapped(http.trusted_proxies),
         timeout_keep_alive=http.keep_alive_seconds,
     )
     config.http = partial(HttpProtocol, most_connections=most_connections())  # type: ignore[assignment]  # uvicorn calls it

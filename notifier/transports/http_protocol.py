@@ -99,9 +99,10 @@ class HttpProtocol(HttpToolsProtocol):
         if upgrade is not None and upgrade.args[0] < self._chunk_bytes:
             self._refuse(_INVALID)  # uvicorn would lose what came too early, and read on in the middle of a frame.
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete:
             # It would take the connection away from answers that are due, or from a stream: they go out, and it ends.
-            self.cycle.keep_alive = False
+            before.keep_alive = False
             self._is_deaf = True
             return
         super().handle_websocket_upgrade()

@@ -547,13 +547,15 @@ class TestListening:
 
     async def test_a_token_is_renewed_before_its_end(self, replica: Replica, transport: Transport, user: str) -> None:
         minted: list[str] = []
+        lifetime_seconds = 12  # Also of one for a second attempt, where the machine is too busy for the first.
 
         async def fresh() -> str:
-            minted.append(token(user, lifetime_seconds=12 if not minted else 600))
+            minted.append(token(user, lifetime_seconds=lifetime_seconds))
             return minted[-1]
 
         frames = Heard(Listener(replica.url, fresh, transport=transport))
         await frames.until("token_expiring")
+        lifetime_seconds = 600
         kind = "refreshed" if transport is socket else "welcome"
         await frames.until(kind)
         await frames.close()

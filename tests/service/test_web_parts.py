@@ -180,6 +180,7 @@ class TestReact:
         async with profile(browser) as context:
             tab = await open_tab(context, site, replica.url, path="/react", user="ren")
             await expect(tab.page.locator("#state")).to_have_text("live")
+            await tab.until("errors.length")
 
             assert await tab.value("errors") == [{"code": "topic_forbidden", "detail": "orders.eu"}]
 
