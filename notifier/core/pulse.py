@@ -59,7 +59,9 @@ class Pulse:
         if life_seconds <= 0:
             life_seconds += self._leeway_seconds
         session.ends_at = self._monotonic() + life_seconds
-        session.notice_at = session.ends_at - life_seconds * random.uniform(0.10, 0.25)
+        # The wheel is late by up to two ticks, which must not eat the notice of a short life.
+        least_seconds = min(3 * self._tick_seconds, life_seconds * 0.25)
+        session.notice_at = session.ends_at - max(life_seconds * random.uniform(0.10, 0.25), least_seconds)
         self._schedule(session)
 
     async def run(self) -> None:

@@ -174,6 +174,15 @@ def test_nothing_is_written_to_a_session_that_has_gone(ward: Ward) -> None:
     assert (outlet.written, outlet.closes) == ([], 0)
 
 
+def test_a_short_life_gets_its_notice_too(ward: Ward) -> None:
+    outlets = [ward.open(life_seconds=11.4)[1] for _ in range(200)]
+
+    ward.turn_until(50.0 + 12 + 2 * TICK_SECONDS, step=0.99)  # The loop turns the wheel whenever it comes to it.
+
+    assert {outlet.closed for outlet in outlets} == {CloseReason.TOKEN_EXPIRED}
+    assert [outlet.kinds().count("token_expiring") for outlet in outlets] == [1] * 200
+
+
 def test_a_token_let_in_after_its_end_opens_a_session_for_the_leeway(ward: Ward) -> None:
     """Closed at the next tick, its client would come back with it at once, again and again."""
     _, outlet = ward.open(life_seconds=-10)
