@@ -39,10 +39,9 @@ class SeatLimits:
 
 
 class Claim(NamedTuple):
-    """What became of a seat where all replicas count: `over` names a limit it is over; `evicted` are to close here."""
+    """What became of a seat where all replicas count: `over` names a limit it is over."""
 
     over: str | None
-    evicted: tuple[str, ...] = ()
 
 
 class Register(Protocol):
@@ -122,22 +121,20 @@ class Seats:
             self._shared.free(seat)
 
     def evict(self, session: str) -> None:
-        """End a session whose seat another replica has given away."""
-        self.evicted["elsewhere",] += 1
+        """End a session whose seat went to a newer one, as all replicas count."""
+        self.evicted["shared",] += 1
         self._end(session)
 
     async def _settle(self, seat: Seat) -> None:
         """Hold a seat that was just taken against the counts of all replicas, or, failing those, against ours."""
         if self._shared is not None:
             claim = await self._shared.claim(seat, self._limits)
+            if claim is not None and claim.over:
+                self._refuse(claim.over)
+            if seat.session not in self._arriving:
+                self._shared.free(seat)  # Given away here while all replicas were asked; they count it since.
+                return
             if claim is not None:
-                if claim.over:
-                    self._refuse(claim.over)
-                for session in claim.evicted:
-                    self.evicted["shared",] += 1
-                    self._end(session)
-                if seat.session not in self._arriving:
-                    self._shared.free(seat)  # Given away here while all replicas were asked.
                 return
         if self._limits.evicts:
             self._make_room(seat)

@@ -11,7 +11,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from notifier.access.seats import Claim, Seat, SeatLimits
 from notifier.access.shared import REACH_SECONDS, Shared
@@ -24,7 +24,8 @@ SLICE: Final = 500  # Sessions in one call: some milliseconds of Redis, which do
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 # KEYS: the replicas. ARGV: my name, session, opened at, evicts, prefix of evictions, kept; then key and limit of the
-# address, the tenant and the user. Returns who is to be closed here, or what is over its limit, or that I am unknown.
+# address, the tenant and the user. Returns whether one of mine is to be closed, or what is over its limit, or that I am
+# unknown. Who is to be closed is told by the next beat, here as elsewhere: an answer may be late, and is lost then.
 _CLAIM: Final = (
     _NOW
     + """
@@ -37,7 +38,7 @@ local function count(key)
   for _, name in ipairs(living) do total = total + redis.call('ZCARD', key .. ':' .. name) end
   return total
 end
-local mine = {'seated'}
+local outcome = {'seated'}
 local function evict(key)
   local owner, oldest, opened = nil, nil, nil
   for _, name in ipairs(living) do
@@ -47,12 +48,9 @@ local function evict(key)
     end
   end
   redis.call('ZREM', key .. ':' .. owner, oldest)
-  if owner == me then
-    table.insert(mine, oldest)
-  else
-    redis.call('RPUSH', ARGV[5] .. owner, oldest)
-    redis.call('PEXPIRE', ARGV[5] .. owner, ARGV[6])
-  end
+  redis.call('RPUSH', ARGV[5] .. owner, oldest)
+  redis.call('PEXPIRE', ARGV[5] .. owner, ARGV[6])
+  if owner == me then outcome[2] = 'here' end
 end
 local kinds = {'address', 'tenant', 'user'}
 for i, kind in ipairs(kinds) do
@@ -68,18 +66,20 @@ for i, kind in ipairs(kinds) do
   redis.call('ZADD', key .. ':' .. me, ARGV[3], session)
   redis.call('PEXPIRE', key .. ':' .. me, ARGV[6])
 end
-return mine
+return outcome
 """
 )
-# ARGV: kept; then key, opened at and session of each.
-_ENTER: Final = """
+# ARGV: kept; then key, opened at and session of each, in the order in which they came and went; no time: it went.
+_WRITE: Final = """
 for i = 2, #ARGV, 3 do
-  redis.call('ZADD', ARGV[i], 'NX', ARGV[i + 1], ARGV[i + 2])
-  redis.call('PEXPIRE', ARGV[i], ARGV[1])
+  if ARGV[i + 1] == '' then
+    redis.call('ZREM', ARGV[i], ARGV[i + 2])
+  else
+    redis.call('ZADD', ARGV[i], 'NX', ARGV[i + 1], ARGV[i + 2])
+    redis.call('PEXPIRE', ARGV[i], ARGV[1])
+  end
 end
 """
-# ARGV: key and session of each.
-_FREE: Final = "for i = 1, #ARGV, 2 do redis.call('ZREM', ARGV[i], ARGV[i + 1]) end"
 # KEYS: the replicas, the evictions of this one. ARGV: my name, how long I live. Returns whether I was known, and whom I
 # am to close.
 _BEAT: Final = (
@@ -92,12 +92,17 @@ return {is_new, redis.call('LPOP', KEYS[2], 1000) or {}}
 )
 
 
+class _Change(NamedTuple):
+    seat: Seat
+    is_taken: bool  # Else it was given back.
+
+
 class SharedSeats:
     """This replica's part of the seats of all.
 
     Args:
         seats: those of this replica, at this moment.
-        evict: told of each session that is to end, since another replica gave its seat to a newer one.
+        evict: told of each session that is to end, since its seat was given to a newer one.
         lives_seconds: without a beat for so long, a replica is taken for dead.
     """
 
@@ -116,10 +121,12 @@ class SharedSeats:
         self._replicas = f"{shared.prefix}:replicas"
         self._name = ""  # Another one each time that Redis is reached.
         self._is_entering = False
-        self._taken: deque[Seat] = deque()  # While the others were being entered, or without an answer in time.
-        self._freed: deque[Seat] = deque()
-        self._claim_script, self._enter_script, self._free_script, self._beat_script = (
-            shared.client.register_script(script) for script in (_CLAIM, _ENTER, _FREE, _BEAT)
+        self._beat_at = 0.0  # By the loop's clock; 0: now.
+        # What Redis is to be told, in its order: one that is entered after it was freed would count for ever. Taken
+        # are those that came while the others were being entered, or without an answer in time.
+        self._changes: deque[_Change] = deque()
+        self._claim_script, self._write_script, self._beat_script = (
+            shared.client.register_script(script) for script in (_CLAIM, _WRITE, _BEAT)
         )
 
     async def claim(self, seat: Seat, limits: SeatLimits) -> Claim | None:
@@ -130,20 +137,24 @@ class SharedSeats:
             arguments += [key, limit]
         answer = await self._shared.ask(lambda: self._claim_script([self._replicas], arguments))
         if answer is None:
-            if self._shared.is_there or self._is_entering:
-                self._taken.append(seat)
-                self._shared.woken.set()
+            self._note(_Change(seat, is_taken=True))
             return None
         first, *evicted = [each.decode() for each in answer]
         if first == "unknown":
             self._shared.lose(ConnectionError("this replica was taken for dead, or Redis has lost what it had"))
             return None
-        return Claim(None if first == "seated" else first, tuple(evicted))
+        if evicted:
+            self._beat_at = 0.0
+            self._shared.woken.set()
+        return Claim(None if first == "seated" else first)
 
     def free(self, seat: Seat) -> None:
         """Take note that a seat is given back."""
+        self._note(_Change(seat, is_taken=False))
+
+    def _note(self, change: _Change) -> None:
         if self._shared.is_there or self._is_entering:
-            self._freed.append(seat)
+            self._changes.append(change)
             self._shared.woken.set()
 
     async def run(self) -> None:
@@ -153,18 +164,18 @@ class SharedSeats:
     async def _serve(self) -> None:
         """Enter what is here under a new name, then keep it alive, until Redis is lost."""
         old_name, self._name = self._name, secrets.token_hex(8)
-        self._taken.clear()
-        self._freed.clear()
+        self._changes.clear()
         self._is_entering = True
         try:
             await _in_time(self._shared.warm())
-            for script in (self._claim_script, self._enter_script, self._free_script, self._beat_script):
+            for script in (self._claim_script, self._write_script, self._beat_script):
                 await _in_time(self._shared.client.script_load(script.script))
             if old_name:  # Else what is here would count twice until it has died out.
                 await _in_time(self._shared.client.zrem(self._replicas, old_name))
             await self._beat()
-            await self._enter(list(self._seats()))
-            await self._enter_taken()
+            await self._enter_all()
+            while self._changes:
+                await self._write_changes()
             self._shared.reach()  # In the turn in which nothing is left to enter: from here on each seat is claimed.
         finally:
             self._is_entering = False
@@ -172,23 +183,22 @@ class SharedSeats:
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        beat_at, touch_at = loop.time() + BEAT_SECONDS, loop.time() + TOUCHED_SECONDS
+        self._beat_at, touch_at = loop.time() + BEAT_SECONDS, loop.time() + TOUCHED_SECONDS
         while self._shared.is_there:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(beat_at):
+                async with asyncio.timeout_at(self._beat_at):
                     await self._shared.woken.wait()
             self._shared.woken.clear()
-            await self._enter_taken()
-            await self._free()
-            if loop.time() >= beat_at:
-                beat_at = loop.time() + BEAT_SECONDS
+            await self._write_changes()
+            if loop.time() >= self._beat_at:
+                self._beat_at = loop.time() + BEAT_SECONDS
                 await self._beat()
             if loop.time() >= touch_at:
                 touch_at = loop.time() + TOUCHED_SECONDS
-                await self._enter(list(self._seats()))
+                await self._enter_all()
 
     async def _beat(self) -> None:
-        """Say that this replica lives, and end what another one has evicted here."""
+        """Say that this replica lives, and end what was evicted here."""
         is_new, evicted = await _in_time(
             self._beat_script([self._replicas, self._evictions(self._name)], [self._name, self._lives_ms])
         )
@@ -197,26 +207,20 @@ class SharedSeats:
         for session in evicted:
             self._evict(session.decode())
 
-    async def _enter(self, seats: Sequence[Seat]) -> None:
-        for start in range(0, len(seats), SLICE):
+    async def _enter_all(self) -> None:
+        await self._write([_Change(seat, is_taken=True) for seat in self._seats()])
+
+    async def _write_changes(self) -> None:
+        """Tell Redis what there is to be told now. What comes meanwhile waits, since a beat must not."""
+        await self._write([self._changes.popleft() for _ in range(len(self._changes))])
+
+    async def _write(self, changes: Sequence[_Change]) -> None:
+        for start in range(0, len(changes), SLICE):
             arguments: list[str | int] = [KEPT_MS]
-            for seat in seats[start : start + SLICE]:
+            for seat, is_taken in changes[start : start + SLICE]:
                 for key in self._keys(seat):
-                    arguments += [self._mine(key), seat.opened_at_ms, seat.session]
-            await _in_time(self._enter_script(args=arguments))
-
-    async def _enter_taken(self) -> None:
-        while self._taken:
-            await self._enter([self._taken.popleft() for _ in range(len(self._taken))])
-
-    async def _free(self) -> None:
-        while self._freed:
-            freed = [self._freed.popleft() for _ in range(min(SLICE, len(self._freed)))]
-            arguments: list[str] = []
-            for seat in freed:
-                for key in self._keys(seat):
-                    arguments += [self._mine(key), seat.session]
-            await _in_time(self._free_script(args=arguments))
+                    arguments += [self._mine(key), seat.opened_at_ms if is_taken else "", seat.session]
+            await _in_time(self._write_script(args=arguments))
 
     def _keys(self, seat: Seat) -> tuple[str, str, str]:
         """Where the seat counts, in the order of `_CLAIM`; behind each comes the name of a replica."""

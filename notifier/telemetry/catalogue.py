@@ -142,8 +142,7 @@ _FAMILIES: Final = (
     Family(
         "notifier_sessions_evicted_total",
         "counter",
-        "Sessions closed for a newer one, by the limit; shared: as all replicas count; elsewhere: for one of another "
-        "replica.",
+        "Sessions closed for a newer one, by the limit; shared: as all replicas count.",
         ("limit",),
     ),
     Family("notifier_shared_counts_reached", "gauge", "1 while Redis counts for all replicas.", part="counts"),

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from typing import Literal, TypeVar
 
 import pytest
 
@@ -20,6 +21,19 @@ ROOMY = SeatLimits(per_address=5_000, per_tenant=10_000, per_user=10_000)
 AWAY_SECONDS = 0.2
 PATIENCE_SECONDS = 2.0  # The machine of the tests is busy.
 ACME = Tenant("acme")
+Answer = TypeVar("Answer")
+
+
+class Hurried(Shared):
+    """One whose process has no time for answers, or not even for questions, when told so."""
+
+    misses: Literal["nothing", "answers", "questions"] = "nothing"
+
+    async def ask(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        if self.misses == "questions":
+            return None
+        answer = await super().ask(question)
+        return answer if self.misses == "nothing" else None
 
 
 class Member:
@@ -29,7 +43,7 @@ class Member:
         self, redis: RedisServer, prefix: str, limits: SeatLimits, lives_seconds: float, patience: float
     ) -> None:
         self.closed: list[str] = []
-        self.shared = Shared(redis.url, prefix=prefix, patience_seconds=patience, away_seconds=AWAY_SECONDS)
+        self.shared = Hurried(redis.url, prefix=prefix, patience_seconds=patience, away_seconds=AWAY_SECONDS)
         self.register = SharedSeats(
             self.shared, seats=lambda: self.seats, evict=self._evict, lives_seconds=lives_seconds
         )
@@ -59,6 +73,10 @@ class Member:
 
 def someone(user: str) -> Identity:
     return identity(user, tenant=ACME)
+
+
+def users_of(keys: Iterable[bytes]) -> set[str]:
+    return {key.decode().split(":")[-2] for key in keys}
 
 
 async def until(holds: Callable[[], bool], within_seconds: float = 5.0) -> None:
@@ -123,7 +141,7 @@ async def test_the_oldest_session_gives_way_wherever_it_is(redis: RedisServer, p
         fourth = await two.take()
         fifth = await two.take()
 
-        assert two.closed == [second]
+        await until(lambda: two.closed == [second], within_seconds=0.5)  # At once: it is here.
         await until(lambda: three.closed == [third], within_seconds=2)
         assert [seat.session for seat in two.seats] == [fourth, fifth]
         assert sum(len(member.seats) for member in (one, two, three)) == 2
@@ -193,6 +211,39 @@ async def test_a_frozen_redis_costs_a_moment_once_and_no_limit(redis: RedisServe
         await until(lambda: member.shared.is_there)
         member.seats.leave(ACME, next(iter(member.seats)).session)
         await until_free(member, within_seconds=2)  # It does not count twice, under the name that it had before.
+
+
+async def test_the_oldest_gives_way_though_nobody_heard_the_answer(redis: RedisServer, prefix: str) -> None:
+    """Redis has forgotten it by then: it would stay open, and no limit would count it."""
+    limits = SeatLimits(per_address=99, per_tenant=99, per_user=2, evicts=True)
+    async with members(redis, prefix, 2, limits) as (one, two):
+        oldest, second = await one.take(), await two.take()
+
+        one.shared.misses = "answers"
+        third = await one.take()
+
+        await until(lambda: one.closed == [oldest], within_seconds=2)
+        assert [seat.session for member in (one, two) for seat in member.seats] == [third, second]
+        assert one.seats.evicted == {("shared",): 1}
+
+
+async def test_a_late_seat_that_is_left_before_it_was_entered_is_free(redis: RedisServer, prefix: str) -> None:
+    """It comes and goes while Redis is told of another: entered after it was freed, it would count for ever."""
+    async with members(redis, prefix, 1) as (member,):
+        left = await member.take()
+        redis.suspend()
+        try:
+            member.seats.leave(ACME, left)
+            await until(lambda: not member.shared.woken.is_set())  # Redis is being told.
+            member.shared.misses = "questions"
+            member.seats.leave(ACME, await member.take("brief"))
+            await member.take("stays", "192.0.2.2")
+        finally:
+            redis.resume()
+
+        async with asyncio.timeout(5):
+            while users_of(await member.shared.client.keys(f"{prefix}:seats:user:*")) != {"stays"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def test_a_redis_that_lost_everything_is_told_again(redis: RedisServer, prefix: str) -> None:

@@ -116,7 +116,7 @@ async def test_the_oldest_session_gives_way_on_another_replica(redis: RedisServe
         assert await old.closed() == (4409, "superseded")
         assert await new.drained() == []
         assert await sessions_of(one.operations_url, "mover") == []
-        assert (await scrape(one)).value("notifier_sessions_evicted_total", limit="elsewhere") == 1
+        assert (await scrape(one)).value("notifier_sessions_evicted_total", limit="shared") == 1
         assert (await scrape(two)).value("notifier_sessions_closed_total", reason="superseded") == 0
 
 
