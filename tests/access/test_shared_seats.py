@@ -243,7 +243,7 @@ async def test_a_late_seat_that_is_left_before_it_was_entered_is_free(redis: Red
 
         async with asyncio.timeout(5):
             while users_of(await member.shared.client.keys(f"{prefix}:seats:user:*")) != {"stays"}:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # Between two looks: Redis tells nobody.
 
 
 async def test_a_redis_that_lost_everything_is_told_again(redis: RedisServer, prefix: str) -> None:

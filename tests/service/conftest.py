@@ -5,8 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext
 
 from tests.replica import Replica
+from tests.service.browser import open_browser
+from tests.service.tabs import profile
 from tests.tokens import bearer
 
 StartReplica = Callable[..., Replica]
@@ -51,3 +55,17 @@ async def backend(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
     """A backend that may send and broadcast, talking to the module's replica."""
     async with httpx.AsyncClient(base_url=replica.url, headers=bearer(), verify=False) as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """A real Chromium for all tests of a module, which run in one loop."""
+    async with open_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """What the tabs of one user share."""
+    async with profile(browser) as context:
+        yield context

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -162,6 +163,14 @@ class Tab:
         claims: Mapping[str, Any] = {"user": "alice", **self.claims}
         self.minted.append(token(**claims))
         return self.minted[-1]
+
+
+@contextmanager
+def replica_for(site: Site, directory: Path) -> Iterator[Replica]:
+    """A replica that lets the pages of the site in; its log goes to the directory."""
+    replica = Replica(directory / "replica.log", {"NOTIFIER_HTTP__ALLOWED_ORIGINS": f'["{site.origin}"]'})
+    yield replica
+    replica.stop()
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from playwright.async_api import Browser, BrowserContext, Route, WebSocketRoute,
 from notifier.app import create_app
 from notifier.demo import ASSETS
 from notifier.settings import Settings
-from tests.service.browser import DEADLINE_SECONDS, Demo, Visit, demo_process, open_browser, run_in_shell
+from tests.service.browser import DEADLINE_SECONDS, Demo, Visit, demo_process, run_in_shell
 from tests.tokens import bearer, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,12 +39,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     demo = Demo(tmp_path_factory.mktemp("demo") / "demo.log")
     yield demo
     demo.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -11,14 +11,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import BrowserContext
 
 from tests.nginx import AS_SHIPPED, nginx
 from tests.rabbitmq import RabbitMQ
 from tests.replica import Replica
-from tests.service.browser import open_browser
 from tests.service.conftest import StartReplica
-from tests.service.tabs import Send, Site, Tab, is_subscribed, open_tab, profile, sender, sessions_of
+from tests.service.tabs import Send, Site, Tab, is_subscribed, open_tab, replica_for, sender, sessions_of
 from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,23 +34,8 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Replica]:
-    """A replica that lets the pages of the site in."""
-    settings = {"NOTIFIER_HTTP__ALLOWED_ORIGINS": f'["{site.origin}"]'}
-    replica = Replica(tmp_path_factory.mktemp("web") / "replica.log", settings)
-    yield replica
-    replica.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    async with profile(browser) as context:
-        yield context
+    with replica_for(site, tmp_path_factory.mktemp("web")) as replica:
+        yield replica
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,6 +1,5 @@
 """Pages that are put away and come back, or that close, sign out and lose their tokens at an awkward moment."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -10,7 +9,8 @@ from playwright.async_api import Browser, BrowserContext
 
 from tests.replica import Replica
 from tests.service.browser import open_browser
-from tests.service.tabs import Send, Site, Tab, open_tab, profile, sender, sessions_of
+from tests.service.client import eventually
+from tests.service.tabs import Send, Site, Tab, open_tab, replica_for, sender, sessions_of
 from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,22 +27,14 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Replica]:
-    settings = {"NOTIFIER_HTTP__ALLOWED_ORIGINS": f'["{site.origin}"]'}
-    replica = Replica(tmp_path_factory.mktemp("pages") / "replica.log", settings)
-    yield replica
-    replica.stop()
+    with replica_for(site, tmp_path_factory.mktemp("pages")) as replica:
+        yield replica
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with open_browser(keeps_pages=True) as browser:
         yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    async with profile(browser) as context:
-        yield context
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -73,9 +65,10 @@ def tab(context: BrowserContext, site: Site, balancer: TcpProxy, user: str) -> O
 
 
 async def has_sessions(count: int, replica: Replica, user: str) -> None:
-    async with asyncio.timeout(10):
-        while await sessions_of(replica, user) != count:  # noqa: ASYNC110 - another process decides
-            await asyncio.sleep(0.05)
+    async def has() -> bool:
+        return await sessions_of(replica, user) == count
+
+    await eventually(has, 10)
 
 
 class TestPutAway:

@@ -16,8 +16,7 @@ from playwright.async_api import Browser, expect
 
 from tests.ingress.builders import notification
 from tests.replica import Replica
-from tests.service.browser import open_browser
-from tests.service.tabs import Site, Tab, is_subscribed, open_tab, profile, sessions_of
+from tests.service.tabs import Site, Tab, is_subscribed, open_tab, profile, replica_for, sessions_of
 from tests.tokens import bearer
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
@@ -119,16 +118,8 @@ def site(npm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Replica]:
-    settings = {"NOTIFIER_HTTP__ALLOWED_ORIGINS": f'["{site.origin}"]'}
-    replica = Replica(tmp_path_factory.mktemp("parts") / "replica.log", settings)
-    yield replica
-    replica.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
+    with replica_for(site, tmp_path_factory.mktemp("parts")) as replica:
+        yield replica
 
 
 async def send(replica: Replica, user: str, title: str, **changes: object) -> None:

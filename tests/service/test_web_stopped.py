@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import BrowserContext
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
@@ -18,8 +18,7 @@ from notifier.clients.listen import Listener
 from notifier.clients.sessions import Refused
 from notifier.clients.socket import socket
 from tests.replica import Replica
-from tests.service.browser import open_browser
-from tests.service.tabs import Send, Site, Tab, open_tab, profile, sender, sessions_of
+from tests.service.tabs import Send, Site, Tab, open_tab, replica_for, sender, sessions_of
 from tests.tokens import bearer, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -37,22 +36,8 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Replica]:
-    settings = {"NOTIFIER_HTTP__ALLOWED_ORIGINS": f'["{site.origin}"]'}
-    replica = Replica(tmp_path_factory.mktemp("stopped") / "replica.log", settings)
-    yield replica
-    replica.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    async with profile(browser) as context:
-        yield context
+    with replica_for(site, tmp_path_factory.mktemp("stopped")) as replica:
+        yield replica
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ async def line(*, pace: int | None = None, receive_buffer_bytes: int = 65_536) -
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not holds():  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # Between two looks.
 
 
 async def test_a_line_that_is_slow_takes_some_of_what_waited() -> None:
